@@ -150,7 +150,7 @@ _NAMES = set(  # commands that stand for a symbol
 _LOOKS = {"\\ ", "\\\n"} | set(  # commands that change how a formula looks, not what it says
     r"\left \right \mleft \mright \middle \big \Big \bigg \Bigg \bigl \bigr \Bigl \Bigr \biggl \biggr "
     r"\quad \qquad \displaystyle \textstyle \limits \boxed \fbox \overline \vec \hat \bar \widehat \bm "
-    r"\overrightarrow \angle \triangle \mathbf \boldsymbol \operatorname \, \; \: \! \( \) \[ \] \$ \-".split()
+    r"\overrightarrow \angle \triangle \mathbf \boldsymbol \, \; \: \! \( \) \[ \] \$ \-".split()
 )
 _SYNONYMS = {  # of each group the spelling that the parser knows comes first
     other: group.split()[0]
@@ -166,11 +166,13 @@ _SYNONYMS = {  # of each group the spelling that the parser knows comes first
 }
 _SYNONYMS["log"] = r"\ln"
 _WORDS = set(  # other runs of two or three letters are products, as in TeX; longer ones are words
-    "cm mm km nm ft in yd mi kg mg lb lbs oz ml mL sec hr hrs mph kmh kph rad deg sq cu th st nd rd kW Hz Pa "
-    "eV am pm USD EUR no yes not odd any all for per the is of to by if be are cup day box men man boy old "
+    "cm mm km nm ft in yd mi kg mg lb lbs oz ml sec hr hrs mph kmh kph rad deg sq cu th st nd rd kw hz pa "
+    "ev am pm usd eur no yes not odd any all for per the is of to by if be are cup day box men man boy old "
     "new one two six ten few".split()
 )
-_WRAPPER = re.compile(r"\\(?:text(?:bf|it|rm|normal)?|mbox|math(?:rm|it|sf)|rm)\s*\{([^{}]*)\}")
+_WRAPPER = re.compile(
+    r"\\(?:text(?:bf|it|rm|normal)?|mbox|math(?:rm|it|sf)|operatorname)\s*\{([^{}]*)\}"
+)
 _ANSWER_IS = re.compile(r'\W*("?the\s+)?("?final\s+)?"?answer(\s+"?is\b|\s*:)[\s:]*', re.IGNORECASE)
 _DOUBLED = re.compile(r"(?<!\\)\\\\(?=(?:%s|text|mathrm|begin)(?![A-Za-z]))" % "|".join(
     name.strip("\\") for name in {*_FUNCTIONS, *_NAMES, *_LOOKS, *_SYNONYMS, *_SYNONYMS.values()}
@@ -179,9 +181,9 @@ _COMMAS = r",\\!\s*|\{,\}|\\[,;:! ]\s?|[ ]"  # what separates groups of three di
 _OUTSIDE, _INSIDE = (  # inside brackets a bare comma separates members: (1,234) is a pair
     re.compile(
         rf"(?P<num>(?:(?:\d{{1,3}}(?:(?:{comma})\d{{3}})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)(?:[eE][+-]?\d+)?)"
-        r'|(?P<word>"?[A-Za-z]+)|(?P<open>\\begin\{[a-z]*(?:matrix|array)\}(?:\{[clr|]*\})?)'
+        r'|(?P<space>[\s$€£¥~]+)|(?P<word>"?[A-Za-z]+)|(?P<open>\\begin\{[a-z]*(?:matrix|array)\}(?:\{[clr|]*\})?)'
         r"|(?P<close>\\end\{[a-z]*(?:matrix|array)\})|(?P<op>\\(?:quad|[lr]?vert|[A-Za-z]+|.)|<=|>=|!="
-        r"|\*\*|[-+*/^_=<>(){}\[\]|,;:!%&']|[^\x00-\x7f])|(?P<space>[\s$€£~]+)",
+        r"|\*\*|[-+*/^_=<>(){}\[\]|,;:!%&']|[^\x00-\x7f])",
         re.DOTALL | re.ASCII,
     )
     for comma in (_COMMAS + "|,", _COMMAS)
@@ -190,7 +192,8 @@ _OUTSIDE, _INSIDE = (  # inside brackets a bare comma separates members: (1,234)
 
 def _quote(wrapper: re.Match) -> str:
     r"""Mark the words of \text{...}, so that 'm' in '10 \text{ m}' is a unit and not a symbol."""
-    mark = r"\1" if wrapper[1].strip() in ("e", "i") else r'"\1'
+    plain = wrapper[0].startswith(r"\operatorname") or wrapper[1].strip() in ("e", "i")
+    mark = r"\1" if plain else r'"\1'
     return " " + re.sub("([A-Za-z]+)", mark, wrapper[1].replace("~", " ")) + " "
 
 
@@ -241,7 +244,7 @@ def tokenize(text: str, letter_units: bool = False) -> tuple[tuple[str, str], ..
             tokens.append(("sep", word if kind == "word" else token))
         elif kind == "word" and token.lstrip('"') == word:
             unit = letter_units and word in "msghLNJWVK" and tokens and tokens[-1][0] == "num"
-            whole = token != word or len(word) > 3 or word in _WORDS or unit
+            whole = token != word or len(word) > 3 or word.lower() in _WORDS or unit
             tokens += [("word", word)] if whole else [("sym", letter) for letter in word]
         else:
             tokens.append(("op", token))
@@ -292,8 +295,10 @@ class Parser:
             signs = set()
             while self.peek("sep"):
                 signs.add(self.take())
-            rows += [[]] if ";" in signs and self.peek() not in (")", "]") else []
             joins |= signs
+            if self.peek() in (")", "]", r"\}"):
+                break
+            rows += [[]] if ";" in signs else []
         if len(rows) > 1 and max(map(len, rows)) > 1:
             return ("list", *(("()", *row) for row in rows if row))
         items = [item for row in rows for item in row]
@@ -335,27 +340,35 @@ class Parser:
                 head = "+" if LEVELS[sign] == 4 else sign.replace("/", "*")
                 tree = (*tree, part) if tree[0] == head else (head, tree, part)
 
-    def operand(self):
-        """An atom with the signs before it and the powers, !, % and ° after it."""
-        self.depth += 1  # all nesting goes through here
+    def nested(self, method, *args):
+        """All recursion goes through here, so that the tree is never deep."""
+        self.depth += 1
         if self.depth > DEPTH:
             raise Unreadable("nested too deeply")
+        tree = method(*args)
+        self.depth -= 1
+        return tree
+
+    def operand(self):
+        return self.nested(self._operand)
+
+    def _operand(self):
+        """An atom with the signs before it and the powers, !, % and ° after it."""
         signs = ""
         while sign := self.take(*"+-±∓"):
             signs += sign
         tree = self.expression(4) if signs else self.atom()
         while sign := self.take("!", "%", "°", "^"):
             ahead = self.tokens[self.at : self.at + 2]
-            if sign == tree[0] != "^":
-                raise Unreadable("5!! is not (5!)!")
+            if sign == tree[0] or tree[0] in "%°":
+                raise Unreadable("5!! is not (5!)!, and nothing follows 5%")
             if sign != "^":
                 tree = (sign, tree)
             elif ahead[0][1] == "{" and (ahead[1][1] == "°" or ahead[1][0] == "word"):  # 12^{th}
                 tree, self.at = ("°", tree) if ahead[1][1] == "°" else tree, self.at + 3
             else:
-                tree = ("°", tree) if self.take("°") else ("^", tree, self.argument(peel=False))
+                tree = ("°", tree) if self.take("°") else ("^", tree, self.nested(self.exponent))
         tree = ("±", tree) if "±" in signs or "∓" in signs else tree
-        self.depth -= 1
         return ("neg", tree) if (signs.count("-") + signs.count("∓")) % 2 else tree
 
     def argument(self, peel: bool = True):
@@ -367,12 +380,11 @@ class Parser:
             self.tokens[self.at : self.at + 1] = [("num", d) for d in (digits[0], digits[1:]) if d]
         if digits:
             return ("num", self.take())
-        self.depth += 1
-        if self.depth > DEPTH:
-            raise Unreadable("nested too deeply")
-        tree = self.atom()
-        self.depth -= 1
-        return tree
+        return self.nested(self.atom)
+
+    def exponent(self):
+        part = self.argument(peel=False)
+        return ("^", part, self.nested(self.exponent)) if self.take("^") else part
 
     def atom(self):
         kind, token = self.tokens[self.at]
@@ -437,8 +449,8 @@ class Parser:
                 inner = ("*", inner, self.operand())  # \sin 2\pi x, but not \sin x \cos x
         if power == ("neg", ("num", "1")):
             name, power = "arc" + name, None
-        items = inner[1:] if name in ("max", "min", "gcd", "lcm") else (inner, *([base] if base else []))
-        tree = (_ARC.get(name, name), *items)
+        arguments = inner[1:] if inner[0] in ("()", "set") else (inner,)
+        tree = (_ARC.get(name, name), *arguments, *([base] if base else []))
         return ("^", tree, power) if power else tree
 
     def bracket(self, opening: str):
@@ -479,7 +491,7 @@ class Arithmetic(threading.local):
         mp.dps = DIGITS
         self.work, self.noise = 0, mp.mpf(10) ** (20 - DIGITS)
         self.constants = {r"\pi": +mp.pi, "e": +mp.e, "i": mp.mpc(0, 1)}
-        self.cancelling = {"+": lambda *xs: mp.fsum(xs), "ln": mp.log, "lg": mp.log10}
+        self.cancelling = {"+": self.sum, "ln": mp.log, "lg": mp.log10}
         self.limited = {"!": mp.factorial, "binom": mp.binomial, "exp": mp.exp}
         trigonometric = {name: getattr(mp, name) for name in {*_TRIG, *_ARC.values()}}
         self.limited |= trigonometric
@@ -493,10 +505,21 @@ class Arithmetic(threading.local):
             "lcm": lambda *xs: mp.mpf(math.lcm(*map(self.integer, xs))),
         }  # fmt: skip
 
+    def spend(self, steps: int) -> None:
+        self.work -= steps
+        if self.work < 0:
+            raise Unreadable("too much work")
+
     def integer(self, x) -> int:
         if not self.mp.isint(x) or abs(x) > 10**100:
             raise Unreadable("not an integer")
         return int(x)
+
+    def sum(self, *xs):
+        sizes = [abs(x) for x in xs if x]
+        if sizes and min(sizes) < self.noise * max(sizes):
+            raise Unreadable("10^400 + 1 needs more digits")
+        return self.mp.fsum(xs)
 
     def power(self, x, y):
         if x and y and abs(y) * (abs(self.mp.mag(x)) + 1) > LOG2:
@@ -524,10 +547,10 @@ class Arithmetic(threading.local):
 
     def evaluate(self, tree, point: int):
         head, *parts = tree
-        self.work -= 1 if head in ("num", "+", "*", "neg", "inv") else 20
-        if self.work < 0:
-            raise Unreadable("too much work")
+        self.spend(1 if head in ("num", "+", "*", "neg", "inv") else 20)
         if head == "num":
+            if len(parts[0].strip("0.")) > DIGITS - 20:
+                raise Unreadable("too many digits")
             return self.mp.mpf(parts[0])
         if head == "sym":
             return self.symbol(parts[0], point)
@@ -656,11 +679,12 @@ def distinct(items: list) -> list:
 
 def same(a, b) -> bool:
     """Whether two trees are the same answer."""
+    arithmetic().spend(2)
     if a[0] == b[0] == "rel" and proportional(a, b):
         return True
     a, b = region(a), region(b)
     xs, ys = members(a), members(b)
-    if len(xs) != len(ys) and "set" in (a[0], b[0]):
+    if len(xs) != len(ys) and {a[0], b[0]} & {"set", "or"}:  # "1/2 or 2/4" is one value
         xs, ys = distinct(xs), distinct(ys)
     if not len(xs) == len(ys) == 1:
         return pair_off(xs, ys)
@@ -722,7 +746,10 @@ def same_number(a, b) -> bool:
         if numbers.equal(x, y):
             agreed += 1
         elif numbers.is_real(x) and numbers.is_real(y):
-            return not names and rounds_to(x, shown_digits(a), y, shown_digits(b))
+            m, n = shown_digits(a), shown_digits(b)
+            first = 0 < m <= (n or m) or m > 15  # of two decimals the shorter one may be rounded
+            second = 0 < n <= (m or n) or n > 15
+            return not names and (first and shows(x, m, y) or second and shows(y, n, x))
     return agreed >= (3 if names else 1)
 
 
@@ -734,16 +761,14 @@ def shown_digits(tree) -> int:
     return min((d for d in digits if d), default=0)
 
 
-def rounds_to(x, m: int, y, n: int) -> bool:
-    """Whether x with m >= 6 digits shown is y to 1e-6, rounded or cut off; or y of x, the shorter."""
+def shows(x, digits: int, y) -> bool:
+    """Whether x, a decimal with that many digits, is y to 1e-6, rounded or cut off."""
     mp = arithmetic().mp
-    if not m or n and n < m:
-        x, m, y, n = y, n, x, m
-    if m < 6 or mp.isint(x) or mp.isint(y) or x * y < 0:
+    if digits < 6 or mp.isint(x) or mp.isint(y) or x * y < 0:
         return False
     x, y = abs(x), abs(y)
-    unit = mp.mpf(10) ** (mp.floor(mp.log10(x)) + 1 - min(m, 15))  # digits after the 15th are float noise
-    return abs(x - y) <= y / 10**6 and (abs(x - y) <= unit / 2 or x < y < x + unit)
+    unit = mp.mpf(10) ** (mp.floor(mp.log10(x)) + 1 - min(digits, 15))  # beyond is float noise
+    return abs(x - y) * 999_999 <= y and (abs(x - y) <= unit / 2 or x < y < x + unit)
 
 
 # ---- 6. the public functions -----------------------------------------------------------------
@@ -766,29 +791,30 @@ def equivalent(answer: str, reference: str) -> bool:
     (True, False, True)
     """
     answer, reference = answer.strip(), reference.strip()
-    if not answer or not reference:
-        return False
-    if answer.isdecimal() and reference.isdecimal() and max(len(answer), len(reference)) < 4000:
+    if answer.isdecimal() and reference.isdecimal() and len(answer + reference) < 4000:
         return int(answer) == int(reference)
     if max(len(answer), len(reference)) > LENGTH:
         return answer == reference
-    reference = last_boxed(reference) or reference  # a box in the reference is only notation
-    if _key(answer) == _key(reference):
-        return bool(_key(reference))
+    boxed = last_boxed(reference)  # a box in the reference is only notation
+    reference = reference if boxed is None else boxed
+    if not answer or not reference.strip("{} $"):
+        return False
+    try:
+        return _key(answer) == _key(reference) or _equivalent(answer, reference)
+    except (Unreadable, RecursionError):
+        return False
+
+
+def _equivalent(answer: str, reference: str) -> bool:
+    arithmetic().work = WORK
     wanted, readings = read(reference), [read(answer)]
     if wanted is None:
         return False
     if not symbols(wanted):
         readings.append(read(answer, letter_units=True))
     if label := _CHOICE.match(normalise(answer)):  # "(A) 17" for A and for 17
-        if wanted == ("sym", label[1]):
-            return True
-        readings.append(read(normalise(answer)[label.end() :]))
-    arithmetic().work = WORK
-    try:
-        return any(same(tree, wanted) for tree in readings if tree is not None)
-    except (Unreadable, RecursionError):
-        return False
+        readings += [("sym", label[1]), read(normalise(answer)[label.end() :])]
+    return any(same(tree, wanted) for tree in readings if tree is not None)
 
 
 def verify(response: str, reference: str, require_box: bool = False) -> bool:
