@@ -132,7 +132,7 @@ def extract_answer(text: str, require_box: bool = False) -> str | None:
             return text  # all of it is one formula
     formulas = [match[0] for match in _FORMULA.finditer(text)]
     formulas = [f for f in formulas if not re.fullmatch(r"\W*[A-Za-z]+\W*", f)] or formulas
-    if labels and len(formulas) != 1:  # "the answer is 5 or maybe 6" is not 6
+    if labels and (len(formulas) != 1 or _HEDGES & set(text.lower().split())):  # "5 or maybe 6"
         return text or None
     return formulas[-1] if formulas else text if re.fullmatch(r"[A-Za-z]+", text) else None
 
@@ -308,14 +308,15 @@ class Parser:
 
     def item(self):
         """An expression; words after it are its unit: cm^2, square feet, km/h."""
-        tree = self.expression()
-        while self.peek("word") or tree is None:
-            while self.peek("word", "sym") or self.peek() in ("^", "/", "*", "{", "}") or (
-                self.peek("num") and self.tokens[self.at - 1][1] in ("^", "{")
-            ):
+        tree, power = self.expression(), ""
+        if self.peek("word"):
+            while self.peek("word", "sym", "num") or self.peek() in ("^", "/", "*", "{", "}", "-"):
+                if self.peek("num") and self.tokens[self.at - 1][1] not in ("^", "{", "-"):
+                    break
+                power += self.peek("num")
                 if self.take().lower() in _HEDGES:
                     raise Unreadable("a hedge")
-        return tree
+        return ("unit", tree, power) if power else tree
 
     def expression(self, level: int = 0):
         """Everything that binds tighter than `level`."""
@@ -339,6 +340,8 @@ class Parser:
             else:
                 head = "+" if LEVELS[sign] == 4 else sign.replace("/", "*")
                 tree = (*tree, part) if tree[0] == head else (head, tree, part)
+            if tree[0] == ":" and tree[1][0] == "word":  # "Minimum: 1"
+                tree = ("rel", "=", *tree[1:])
 
     def nested(self, method, *args):
         """All recursion goes through here, so that the tree is never deep."""
@@ -661,8 +664,7 @@ def pair_off(xs: list, ys: list) -> bool:
     left = list(ys) if len(xs) == len(ys) <= ITEMS else []
     for x in xs:
         for y in left:
-            letters = [re.sub(r"_\w+", "", repr(z[2])) for z in (x, y)] if defines(x) and defines(y) else "=="
-            if letters[0] == letters[1] and same(x, y):
+            if not (defines(x) and defines(y) and x[2] != y[2]) and same(x, y):
                 left.remove(y)
                 break
         else:
@@ -680,6 +682,9 @@ def distinct(items: list) -> list:
 def same(a, b) -> bool:
     """Whether two trees are the same answer."""
     arithmetic().spend(2)
+    if a[0] == "unit" or b[0] == "unit":
+        agree = a[0] != b[0] or a[2] == b[2]  # cm^2 is not cm^3, but may be left out
+        return agree and same(*(tree[1] if tree[0] == "unit" else tree for tree in (a, b)))
     if a[0] == b[0] == "rel" and proportional(a, b):
         return True
     a, b = region(a), region(b)
@@ -690,8 +695,12 @@ def same(a, b) -> bool:
         return pair_off(xs, ys)
     a, b = xs[0], ys[0]
     if "rel" in (a[0], b[0]):
-        if defines(a) and defines(b) and a[2][0] == b[2][0] == "*" and len(a[2]) == len(b[2]) == 3:
-            b = rewrite(b, lambda node: a[2][2] if node == b[2][2] else node)  # f(t) = 2t is f(x) = 2x
+        if defines(a) and defines(b) and a[2] != b[2]:
+            if re.sub(r"\d", "", repr(a[2])) == re.sub(r"\d", "", repr(b[2])):
+                return False  # x_1 = 5 is not x_2 = 5, though y = 5 may be x = 5
+            if a[2][0] == b[2][0] == "*" and len(a[2]) == len(b[2]) == 3:
+                dummy, name = b[2][2], a[2][2]  # f(t) = 2t is f(x) = 2x
+                b = rewrite(b, lambda node: name if node == dummy else node)
         x, y = solution(a), solution(b)
         return x is not None and y is not None and same(x, y)
     if a[0] == b[0] == "∪":
@@ -746,10 +755,10 @@ def same_number(a, b) -> bool:
         if numbers.equal(x, y):
             agreed += 1
         elif numbers.is_real(x) and numbers.is_real(y):
-            m, n = shown_digits(a), shown_digits(b)
-            first = 0 < m <= (n or m) or m > 15  # of two decimals the shorter one may be rounded
-            second = 0 < n <= (m or n) or n > 15
-            return not names and (first and shows(x, m, y) or second and shows(y, n, x))
+            m, n = shown_digits(a), shown_digits(b)  # of two decimals the shorter may be rounded
+            first = m and (m < n or not n) or m > 15 > n + 2  # or the longer be a noisy float
+            second = n and (n < m or not m) or n > 15 > m + 2
+            return not names and bool(first and shows(x, m, y) or second and shows(y, n, x))
     return agreed >= (3 if names else 1)
 
 
@@ -797,10 +806,11 @@ def equivalent(answer: str, reference: str) -> bool:
         return answer == reference
     boxed = last_boxed(reference)  # a box in the reference is only notation
     reference = reference if boxed is None else boxed
-    if not answer or not reference.strip("{} $"):
-        return False
     try:
-        return _key(answer) == _key(reference) or _equivalent(answer, reference)
+        key = _key(reference)
+        if not answer or not "".join(key).strip("{}"):
+            return False
+        return _key(answer) == key or _equivalent(answer, reference)
     except (Unreadable, RecursionError):
         return False
 
