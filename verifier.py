@@ -19,26 +19,26 @@ Policy (each line has its test in tests/test_verifier.py)
     degree signs, TeX spacing, text wrappers and Unicode spellings do not matter. 1 1/2 is 3/2.
  7. Lists compare as multisets, {...} as sets; tuples, intervals and matrices in order. A solved
     inequality equals its interval; other relations are equal if one is a multiple of the other.
- 8. Base subscripts and letter case count (words of two letters or more apart).
+ 8. Base subscripts count, and letter case too, except in words.
  9. Several values, an alternative or a hedge never equal a single reference.
-10. An equation stands for its right side if the left is a bare name (x, f(x), AB), or is equal to it.
+10. An equation stands for its right side if the left is a bare name (x, f(x), AB) or equals it.
 11. What cannot be parsed is right only if it is the same string after normalisation.
 12. Total: any string, any thread; no signals, no subprocess, no eval, never more than a second.
 
-Different from Math-Verify (huggingface/Math-Verify), and why: one own grammar in place of
-latex2sympy and parse_expr, so that no fragment of an answer can match (there \boxed{exec('x=1')} is
-1) and no text reaches eval; limits in place of alarms, which do not work outside the main thread;
-no rounding to six places (there 1/2004! = 1/2006!); the last box replaces the ones before; bases,
-case and the order of tuples count. Formulas are equal when they agree at random points to 180 digits
-(Schwartz-Zippel), which decides both ways: `sympy.simplify` could only take longer.
+Different from Math-Verify (huggingface/Math-Verify), and why: one grammar of our own in place of
+latex2sympy and parse_expr, so that no fragment of an answer can match (there \boxed{exec('x=1')}
+is 1) and no text reaches eval; limits in place of alarms, which only work in the main thread; no
+rounding to six places (there 1/2004! = 1/2006!); the last box replaces the ones before; bases,
+case and the order of a tuple count. Formulas are equal if they agree to 180 digits wherever they
+are tried (as in Schwartz-Zippel). That decides both ways and is bounded, so nothing is left for
+`simplify`, and sympy itself is not needed: only mpmath, the arithmetic below it.
 """
 
-import math
 import re
 import threading
 import unicodedata
 import zlib
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 
 TAIL = 100_000  # characters at the end of a response that are searched for an answer
 LENGTH = 1_500  # characters of an answer that is parsed; a longer one can only match as a string
@@ -141,52 +141,55 @@ def extract_answer(text: str, require_box: bool = False) -> str | None:
 
 _TRIG = set("sin cos tan cot sec csc sinh cosh tanh coth".split())
 _ARC = {arc + name: "a" + name for name in _TRIG for arc in ("a", "ar", "arc")}
-_FUNCTIONS = {*_TRIG, *_ARC, *"ln lg exp sqrt floor ceil max min gcd lcm".split()}
+_FUNCTIONS = {*_TRIG, *_ARC, *"ln exp sqrt floor ceil".split()}
 _NAMES = set(  # commands that stand for a symbol
-    "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi pi rho "
-    "sigma tau upsilon phi varphi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi Omega ell "
-    "infty emptyset".split()
+    "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi "
+    "pi rho sigma tau upsilon phi varphi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Phi "
+    "Psi Omega ell infty emptyset".split()
 )
 _LOOKS = {"\\ ", "\\\n"} | set(  # commands that change how a formula looks, not what it says
-    r"\left \right \mleft \mright \middle \big \Big \bigg \Bigg \bigl \bigr \Bigl \Bigr \biggl \biggr "
-    r"\quad \qquad \displaystyle \textstyle \limits \boxed \fbox \overline \vec \hat \bar \widehat \bm "
-    r"\overrightarrow \angle \triangle \mathbf \boldsymbol \, \; \: \! \( \) \[ \] \$ \-".split()
+    r"\left \right \mleft \mright \middle \big \Big \bigg \Bigg \bigl \bigr \Bigl \Bigr \biggl "
+    r"\biggr \quad \qquad \displaystyle \textstyle \limits \boxed \fbox \overline \vec \hat \bar "
+    r"\widehat \bm \overrightarrow \angle \triangle \mathbf \boldsymbol \, \; \: \! \( \) \[ \] "
+    r"\$ \-".split()
 )
 _SYNONYMS = {  # of each group the spelling that the parser knows comes first
     other: group.split()[0]
     for group in r"""
-    - − ‐ ‑ ‒ – — ﹣ @ * \cdot \times \ast × · ⋅ ∗ ✕ @ / \div ÷ ⁄ ∕ @ ^ ** @ ± \pm @ ∓ \mp @ < \lt
-    @ > \gt @ ≤ <= \le \leq \leqslant ⩽ @ ≥ >= \ge \geq \geqslant ⩾ @ ≠ != \ne \neq @ ≈ \approx \simeq
-    @ = \in ∈ @ ∪ \cup \cupdot @ | \lvert \rvert \vert \mid @ : \colon ∶ @ ° \circ \degree º @ ' \prime
-    @ % \% percent pct @ \{ \lbrace @ \} \rbrace @ [ \lbrack @ ] \rbrack @ \lfloor ⌊ @ \rfloor ⌋ @ , 、 &
-    @ \lceil ⌈ @ \rceil ⌉ @ \frac \dfrac \tfrac \cfrac @ \binom \dbinom \tbinom @ \sqrt √ sqrt @ \ln \log
-    @ \infty ∞ oo @ \emptyset ∅ \varnothing @ \pi π @ \theta θ @ \alpha α @ \beta β @ \lambda λ @ ; \\
+    - − ‐ ‑ ‒ – — ﹣ @ * \cdot \times \ast × · ⋅ ∗ ✕ @ / \div ÷ ⁄ ∕ @ ^ ** @ ± \pm @ ∓ \mp
+    @ : \colon @ < \lt @ > \gt @ ≤ <= \le \leq \leqslant ⩽ @ ≥ >= \ge \geq \geqslant ⩾
+    @ ≠ != \ne \neq @ = \in ∈ @ ≈ \approx \simeq @ ∪ \cup \cupdot @ | \lvert \rvert \vert \mid
+    @ ° \circ \degree º @ ' \prime @ % \% percent pct @ \{ \lbrace @ \} \rbrace @ [ \lbrack
+    @ ] \rbrack @ \lfloor ⌊ @ \rfloor ⌋ @ \lceil ⌈ @ \rceil ⌉ @ , & 、 @ ; \\
+    @ \frac \dfrac \tfrac \cfrac @ \binom \dbinom \tbinom @ \sqrt √ sqrt @ \ln \log log
+    @ \infty ∞ oo @ \emptyset ∅ \varnothing @ \pi π @ \theta θ @ \alpha α @ \beta β @ \lambda λ
     """.split("@")
     for other in group.split()[1:]
 }
-_SYNONYMS["log"] = r"\ln"
 _WORDS = set(  # other runs of two or three letters are products, as in TeX; longer ones are words
-    "cm mm km nm ft in yd mi kg mg lb lbs oz ml sec hr hrs mph kmh kph rad deg sq cu th st nd rd kw hz pa "
-    "ev am pm usd eur no yes not odd any all for per the is of to by if be are cup day box men man boy old "
-    "new one two six ten few".split()
+    "cm mm km nm ft in yd mi kg mg lb lbs oz ml sec hr hrs mph kmh kph rad deg sq cu th st nd rd "
+    "kw hz pa ev am pm usd eur no yes not odd any all for per the is of to by if be are cup day "
+    "box men man boy old new one two six ten few".split()
 )
 _WRAPPER = re.compile(
     r"\\(?:text(?:bf|it|rm|normal)?|mbox|math(?:rm|it|sf)|operatorname)\s*\{([^{}]*)\}"
 )
 _ANSWER_IS = re.compile(r'\W*("?the\s+)?("?final\s+)?"?answer(\s+"?is\b|\s*:)[\s:]*', re.IGNORECASE)
-_DOUBLED = re.compile(r"(?<!\\)\\\\(?=(?:%s|text|mathrm|begin)(?![A-Za-z]))" % "|".join(
-    name.strip("\\") for name in {*_FUNCTIONS, *_NAMES, *_LOOKS, *_SYNONYMS, *_SYNONYMS.values()}
-    if name.strip("\\").isalpha()))  # fmt: skip
-_COMMAS = r",\\!\s*|\{,\}|\\[,;:! ]\s?|[ ]"  # what separates groups of three digits
+_TEX = {*_FUNCTIONS, *_NAMES, *_LOOKS, *_SYNONYMS, *_SYNONYMS.values(), "text", "begin"}
+_TEX = "|".join(word for name in _TEX if (word := name.strip("\\")).isalpha())
+_DOUBLED = re.compile(rf"(?<!\\)\\\\(?=(?:{_TEX})(?![A-Za-z]))")  # \\frac for \frac
+_TOKEN = r"""
+  (?P<num>(?:(?:\d{1,3}(?:(?:COMMA)\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)(?:[eE][+-]?\d+)?)
+ |(?P<space>[\s$€£¥~]+)
+ |(?P<word>"?[A-Za-z]+)
+ |(?P<open>\\begin\{[a-z]*(?:matrix|array)\}(?:\{[clr|]*\})?)
+ |(?P<close>\\end\{[a-z]*(?:matrix|array)\})
+ |(?P<op>\\(?:quad|[lr]?vert|[A-Za-z]+|.)|<=|>=|!=|\*\*|[-+*/^_=<>(){}[\]|,;:!%&']|[^\x00-\x7f])
+"""
+_COMMAS = r",\\!\s*|\{,\}|\\[,;:! ]\s?|[ ]"  # what may separate groups of three digits
 _OUTSIDE, _INSIDE = (  # inside brackets a bare comma separates members: (1,234) is a pair
-    re.compile(
-        rf"(?P<num>(?:(?:\d{{1,3}}(?:(?:{comma})\d{{3}})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)(?:[eE][+-]?\d+)?)"
-        r'|(?P<space>[\s$€£¥~]+)|(?P<word>"?[A-Za-z]+)|(?P<open>\\begin\{[a-z]*(?:matrix|array)\}(?:\{[clr|]*\})?)'
-        r"|(?P<close>\\end\{[a-z]*(?:matrix|array)\})|(?P<op>\\(?:quad|[lr]?vert|[A-Za-z]+|.)|<=|>=|!="
-        r"|\*\*|[-+*/^_=<>(){}\[\]|,;:!%&']|[^\x00-\x7f])",
-        re.DOTALL | re.ASCII,
-    )
-    for comma in (_COMMAS + "|,", _COMMAS)
+    re.compile(_TOKEN.replace("COMMA", commas), re.VERBOSE | re.DOTALL | re.ASCII)
+    for commas in (_COMMAS + "|,", _COMMAS)
 )
 
 
@@ -194,7 +197,8 @@ def _quote(wrapper: re.Match) -> str:
     r"""Mark the words of \text{...}, so that 'm' in '10 \text{ m}' is a unit and not a symbol."""
     plain = wrapper[0].startswith(r"\operatorname") or wrapper[1].strip() in ("e", "i")
     mark = r"\1" if plain else r'"\1'
-    return " " + re.sub("([A-Za-z]+)", mark, wrapper[1].replace("~", " ")) + " "
+    text = re.sub(r"~|\.(?!\d)", " ", wrapper[1])  # "sq. units"
+    return " " + re.sub("([A-Za-z]+)", mark, text) + " "
 
 
 def normalise(text: str) -> str:
@@ -204,9 +208,10 @@ def normalise(text: str) -> str:
     ('4\\frac{1}{2}^{2}', '10  "cm ^2', '\\frac12')
     """
     if not text.isascii():
-        text = re.sub("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻]+", lambda run: "^{%s}" % unicodedata.normalize("NFKC", run[0]), text)
-        text = re.sub("[¼-¾⅐-⅞]", lambda c: r"\frac{%s}{%s}" % tuple(unicodedata.normalize("NFKC", c[0]).split("⁄")), text)
-        text = "".join(c if c in _SYNONYMS else unicodedata.normalize("NFKC", c) for c in text)
+        plain = partial(unicodedata.normalize, "NFKC")
+        text = re.sub("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻]+", lambda run: f"^{{{plain(run[0])}}}", text)
+        text = re.sub("[¼-¾⅐-⅞]", lambda c: rf"\frac{{{plain(c[0]).replace('⁄', '}{')}}}", text)
+        text = "".join(c if c in _SYNONYMS else plain(c) for c in text)
         text = "".join(str(unicodedata.decimal(c, c)) for c in text)  # digits of any script
     text = _DOUBLED.sub(r"\\", text.replace("\f", r"\f").replace("\b", r"\b"))  # over-escaped TeX
     while (inner := _WRAPPER.sub(_quote, text)) != text:  # from the inside out
@@ -232,7 +237,7 @@ def tokenize(text: str, letter_units: bool = False) -> tuple[tuple[str, str], ..
             raise Unreadable(text[position])
         kind, token, position = match.lastgroup, match[0], match.end()
         word = token.lstrip('"')
-        if kind == "word" and word in _FUNCTIONS | _NAMES and (word not in ("min", "max") or text[position : position + 1] == "("):
+        if kind == "word" and word in _FUNCTIONS | _NAMES:
             token = "\\" + word
         token = {"open": "(", "close": ")"}.get(kind) or _SYNONYMS.get(word, token)
         depth += (token in ("(", "[", r"\{")) - (token in (")", "]", r"\}"))
@@ -253,17 +258,34 @@ def tokenize(text: str, letter_units: bool = False) -> tuple[tuple[str, str], ..
 
 # ---- 3. parse: tokens to a tree (head, *parts) -------------------------------------------------
 #
-# Numbers are ("num", "0.50"), ("based", "52", "8"), ("sym", "x"), ("+", ...), ("*", ...), ("neg", a),
-# ("inv", a), ("^", a, b), ("±", a), ("%", a), ("°", a), ("sin", a), ...  The rest: ("word", "even"),
-# ("rel", "<≤", a, b, c), (":", a, b), ("∪", ...), ("list", ...), ("or", ...), ("set", ...), ("()", ...),
-# ("[)", ...); a matrix is a tuple of tuples.
+# Numbers are ("num", "0.50"), ("based", "52", "8"), ("sym", "x"), ("+", ...), ("*", ...),
+# ("neg", a), ("inv", a), ("^", a, b), ("±", a), ("%", a), ("°", a), ("sin", a), ...
+# The rest: ("word", "even"), ("unit", a, "2"), ("rel", "<≤", a, b, c), (":", a, b), ("∪", ...),
+# ("list", ...), ("or", ...), ("set", ...), ("()", ...), ("[)", ...); a matrix is a tuple of tuples.
 
 LEVELS = {**dict.fromkeys("=<>≤≥≠≈", 1), "∪": 2, ":": 3, **dict.fromkeys("+-±∓", 4), "*": 5, "/": 5}
 _FENCES = {"|": ("abs", "|"), r"\lfloor": ("floor", r"\rfloor"), r"\lceil": ("ceil", r"\rceil")}
 _CLOSING = {"(": (")", "]"), "[": (")", "]"), "{": ("}",), r"\{": (r"\}",)}
 _BASES = "zero one two three four five six seven eight nine ten eleven twelve".split()
-_HEDGES = set("not wrong incorrect maybe perhaps possibly either neither unless except".split())
+_HEDGES = set(  # and other words after a value that change it
+    "not wrong incorrect maybe perhaps possibly either neither unless except plus minus times "
+    "squared cubed factorial hundred thousand million billion trillion dozen".split()
+)
 INFINITY = ("sym", r"\infty")
+
+
+def _nested(method):
+    """All recursion of the parser goes through such methods, so that no tree is deep."""
+
+    def bounded(self):
+        self.depth += 1
+        if self.depth > DEPTH:
+            raise Unreadable("nested too deeply")
+        tree = method(self)
+        self.depth -= 1
+        return tree
+
+    return bounded
 
 
 class Parser:
@@ -308,6 +330,7 @@ class Parser:
 
     def item(self):
         """An expression; words after it are its unit: cm^2, square feet, km/h."""
+        self.take("≈")
         tree, power = self.expression(), ""
         if self.peek("word"):
             while self.peek("word", "sym", "num") or self.peek() in ("^", "/", "*", "{", "}", "-"):
@@ -323,7 +346,8 @@ class Parser:
         tree = self.operand()
         while True:
             sign = self.peek()
-            starts = self.peek("sym") or sign[1:] in _FUNCTIONS | _NAMES | {"frac", "binom"} and sign
+            starts = self.peek("sym") or self.peek("num") and self.tokens[self.at - 1][1] == ")"
+            starts = starts or sign and sign[1:] in _FUNCTIONS | _NAMES | {"frac", "binom"}
             starts = starts or sign in ("(", "{", *_FENCES) and not (sign == "|" and self.bars)
             sign = "*" if starts else sign  # juxtaposition
             if LEVELS.get(sign, 0) <= level:
@@ -343,19 +367,8 @@ class Parser:
             if tree[0] == ":" and tree[1][0] == "word":  # "Minimum: 1"
                 tree = ("rel", "=", *tree[1:])
 
-    def nested(self, method, *args):
-        """All recursion goes through here, so that the tree is never deep."""
-        self.depth += 1
-        if self.depth > DEPTH:
-            raise Unreadable("nested too deeply")
-        tree = method(*args)
-        self.depth -= 1
-        return tree
-
+    @_nested
     def operand(self):
-        return self.nested(self._operand)
-
-    def _operand(self):
         """An atom with the signs before it and the powers, !, % and ° after it."""
         signs = ""
         while sign := self.take(*"+-±∓"):
@@ -370,7 +383,7 @@ class Parser:
             elif ahead[0][1] == "{" and (ahead[1][1] == "°" or ahead[1][0] == "word"):  # 12^{th}
                 tree, self.at = ("°", tree) if ahead[1][1] == "°" else tree, self.at + 3
             else:
-                tree = ("°", tree) if self.take("°") else ("^", tree, self.nested(self.exponent))
+                tree = ("°", tree) if self.take("°") else ("^", tree, self.exponent())
         tree = ("±", tree) if "±" in signs or "∓" in signs else tree
         return ("neg", tree) if (signs.count("-") + signs.count("∓")) % 2 else tree
 
@@ -383,12 +396,14 @@ class Parser:
             self.tokens[self.at : self.at + 1] = [("num", d) for d in (digits[0], digits[1:]) if d]
         if digits:
             return ("num", self.take())
-        return self.nested(self.atom)
+        return self.atom()
 
+    @_nested
     def exponent(self):
         part = self.argument(peel=False)
-        return ("^", part, self.nested(self.exponent)) if self.take("^") else part
+        return ("^", part, self.exponent()) if self.take("^") else part
 
+    @_nested
     def atom(self):
         kind, token = self.tokens[self.at]
         self.take()
@@ -399,13 +414,7 @@ class Parser:
                 token += " " + self.take()
             return ("word", token.lower()) if len(token) > 1 else ("sym", token)
         if kind == "sym" or token[1:] in _NAMES:
-            if self.take("_"):
-                start = self.at
-                self.argument(peel=False)
-                token += "_" + "".join(t for _, t in self.tokens[start : self.at] if t not in "{}")
-            while self.take("'"):
-                token += "'"
-            return ("sym", token)
+            return self.symbol(token)
         if token in _CLOSING:
             return self.bracket(token)
         if token in _FENCES:
@@ -441,6 +450,18 @@ class Parser:
             return ("+" if plain else "*", ("num", text), part)
         return ("num", text)
 
+    def symbol(self, name: str):
+        """A symbol with its subscript, whatever that is, and its primes: a_{n+1}, m_{\\max}, f'."""
+        if self.take("_"):
+            name, token, depth = name + "_", "", 0
+            while depth or not token:
+                token = self.take() if self.tokens[self.at][0] != "end" else self.expect("}")
+                depth += (token == "{") - (token == "}")
+                name += token.strip("{}")
+        while self.take("'"):
+            name += "'"
+        return ("sym", name)
+
     def function(self, name: str):
         base = self.argument(peel=False) if self.take("_") else None
         power = self.argument(peel=False) if self.take("^") else None
@@ -452,8 +473,7 @@ class Parser:
                 inner = ("*", inner, self.operand())  # \sin 2\pi x, but not \sin x \cos x
         if power == ("neg", ("num", "1")):
             name, power = "arc" + name, None
-        arguments = inner[1:] if inner[0] in ("()", "set") else (inner,)
-        tree = (_ARC.get(name, name), *arguments, *([base] if base else []))
+        tree = (_ARC.get(name, name), inner, *([base] if base else []))
         return ("^", tree, power) if power else tree
 
     def bracket(self, opening: str):
@@ -462,6 +482,8 @@ class Parser:
             self.at += 2  # {x | 2 < x < 3}
         tree = self.answer()
         closing, self.bars = self.expect(*_CLOSING[opening]), bars
+        if opening + closing in ("(]", "[)") and (tree[0] != "list" or len(tree) != 3):
+            raise Unreadable("these brackets are of intervals")
         if tree[0] not in ("list", "or"):
             return ("set", tree) if opening == r"\{" and tree[0] != "rel" else tree
         return (opening + closing if opening in "([" else "set", *tree[1:])
@@ -494,29 +516,20 @@ class Arithmetic(threading.local):
         mp.dps = DIGITS
         self.work, self.noise = 0, mp.mpf(10) ** (20 - DIGITS)
         self.constants = {r"\pi": +mp.pi, "e": +mp.e, "i": mp.mpc(0, 1)}
-        self.cancelling = {"+": self.sum, "ln": mp.log, "lg": mp.log10}
-        self.limited = {"!": mp.factorial, "binom": mp.binomial, "exp": mp.exp}
         trigonometric = {name: getattr(mp, name) for name in {*_TRIG, *_ARC.values()}}
-        self.limited |= trigonometric
-        self.cancelling |= trigonometric
+        self.cancelling = {"+": self.sum, "ln": mp.log, **trigonometric}  # may leave rounding for 0
+        self.limited = {"!": mp.factorial, "binom": mp.binomial, "exp": mp.exp, **trigonometric}
         self.operations = {
             **self.cancelling, **self.limited, "*": lambda *xs: mp.fprod(xs), "^": self.power,
             "root": self.root, "neg": lambda x: -x, "inv": lambda x: 1 / x, ":": lambda x, y: x / y,
-            "%": lambda x: x / 100, "°": lambda x: x, "abs": abs, "max": max, "min": min,
+            "%": lambda x: x / 100, "°": lambda x: x, "abs": abs,
             "floor": lambda x: mp.floor(x + self.noise), "ceil": lambda x: mp.ceil(x - self.noise),
-            "gcd": lambda *xs: mp.mpf(math.gcd(*map(self.integer, xs))),
-            "lcm": lambda *xs: mp.mpf(math.lcm(*map(self.integer, xs))),
         }  # fmt: skip
 
     def spend(self, steps: int) -> None:
         self.work -= steps
         if self.work < 0:
             raise Unreadable("too much work")
-
-    def integer(self, x) -> int:
-        if not self.mp.isint(x) or abs(x) > 10**100:
-            raise Unreadable("not an integer")
-        return int(x)
 
     def sum(self, *xs):
         sizes = [abs(x) for x in xs if x]
@@ -607,7 +620,8 @@ def defines(tree) -> bool:
 
 def rewrite(tree, change):
     """The tree with `change` applied to every node, leaves first."""
-    return change(tuple(rewrite(part, change) if isinstance(part, tuple) else part for part in tree))
+    parts = (rewrite(part, change) if isinstance(part, tuple) else part for part in tree)
+    return change(tuple(parts))
 
 
 def members(tree) -> list:
@@ -638,7 +652,8 @@ def region(tree):
         signs, sides = signs[::-1].translate(_TURN), sides[::-1]
     if len(sides) == 2:
         first = is_name(sides[0])
-        signs, sides = ("<" + signs, (("neg", INFINITY), *sides)) if first else (signs + "<", (*sides, INFINITY))
+        signs = "<" + signs if first else signs + "<"
+        sides = (("neg", INFINITY), *sides) if first else (*sides, INFINITY)
     low, name, high = sides
     inside = name[1] if name[0] == "abs" else name
     if not is_name(inside) or symbols(inside) & (symbols(low) | symbols(high)):
@@ -646,7 +661,7 @@ def region(tree):
     if "≠" in signs:
         value = low if high == INFINITY else high
         return ("∪", ("()", ("neg", INFINITY), value), ("()", value, INFINITY))
-    left, right = "([" [signs[0] == "≤"], ")]"[signs[1] == "≤"]
+    left, right = "(["[signs[0] == "≤"], ")]"[signs[1] == "≤"]
     if name[0] != "abs":
         return (left + right, low, high)
     if low == ("neg", INFINITY):
@@ -706,12 +721,12 @@ def same(a, b) -> bool:
     if a[0] == b[0] == "∪":
         return pair_off(pieces(a), pieces(b))
     if a[0] == b[0] == ":" and len(a) == len(b):  # 2:4 is 1:2
-        if not all(arithmetic().value(term) for term in a[1:] + b[1:]):
-            return False  # 12:00 is a time
-        return all(same_number(("*", x, b[1]), ("*", a[1], y)) for x, y in zip(a[2:], b[2:], strict=True))
+        crossed = [(("*", x, b[1]), ("*", a[1], y)) for x, y in zip(a[2:], b[2:], strict=True)]
+        proper = all(map(arithmetic().value, a[1:] + b[1:]))  # 12:00 is a time
+        return proper and all(same_number(x, y) for x, y in crossed)
     if a[0][0] in "([" and b[0][0] in "([":
-        matrix = a[1][0][0] in "(["
-        alike = a[0] == b[0] or len(a) != 3 or matrix  # [0, 1) is not (0, 1); [1, 2, 3] is (1, 2, 3)
+        pair = len(a) == 3 and a[1][0][0] not in "(["  # it may be an interval, and no matrix
+        alike = a[0] == b[0] or not pair
         return alike and len(a) == len(b) and all(map(same, a[1:], b[1:]))
     if a[0] in ("word", "based") or INFINITY in (a, b):
         return a == b
@@ -727,7 +742,7 @@ def solution(tree):
 
 
 def proportional(a, b) -> bool:
-    """Whether one relation is the other times a constant: -x > -1 is x < 1, x = 2y is y - x/2 = 0."""
+    """Whether one relation is the other times a constant: x = 2y is y - x/2 = 0."""
     if len(a) != 4 or len(b) != 4:
         return False
     a, b = (("rel", r[1].translate(_TURN), r[3], r[2]) if r[1] in ">≥" else r for r in (a, b))

@@ -29,9 +29,23 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import verifier
 
-BARE_PAIRS = {"HardVerify-Math", "NeMo-Skills", "OlympiadBench", "hendrycks/math", "latex2sympy2_extended"}
+BARE_PAIRS = {
+    "HardVerify-Math",
+    "NeMo-Skills",
+    "OlympiadBench",
+    "hendrycks/math",
+    "latex2sympy2_extended",
+}
 OWN_SUITES = {"Math-Verify", "lighteval"}  # math-verify's own regression tests
-INDEPENDENT = {"NeMo-Skills", "OlympiadBench", "hendrycks/math", "rasbt", "tinker-cookbook", "slime", "slime-dapo"}
+INDEPENDENT = {
+    "NeMo-Skills",
+    "OlympiadBench",
+    "hendrycks/math",
+    "rasbt",
+    "tinker-cookbook",
+    "slime",
+    "slime-dapo",
+}
 
 
 def text_of(row: dict, key: str) -> str:
@@ -47,18 +61,31 @@ def load(path: Path) -> list[dict]:
         row = json.loads(line)
         if "gold" not in row and "gold_parts" not in row:
             gold = str(row["answer"])
-            case = {"groups": [path.stem], "gold": gold, "pred": f"So it is \\boxed{{{gold}}}.", "expected": True}
+            case = {
+                "groups": [path.stem],
+                "gold": gold,
+                "pred": f"So it is \\boxed{{{gold}}}.",
+                "expected": True,
+            }
         else:
-            case = {"gold": text_of(row, "gold"), "pred": text_of(row, "pred"), "expected": bool(row["expected"])}
+            case = {
+                "gold": text_of(row, "gold"),
+                "pred": text_of(row, "pred"),
+                "expected": bool(row["expected"]),
+            }
             if "suite" in row:
                 if row["suite"] in BARE_PAIRS and "boxed" not in case["pred"]:
                     case["pred"] = f"\\boxed{{{case['pred']}}}"
                 groups = ["core" if row["core"] else "not core: " + str(row.get("not_core"))]
-                groups += ["core, independent"] if row["core"] and row["suite"] in INDEPENDENT else []
+                groups += (
+                    ["core, independent"] if row["core"] and row["suite"] in INDEPENDENT else []
+                )
                 groups += ["core, " + kind for kind in row["kind"]] if row["core"] else []
                 case["groups"] = groups + ["suite " + row["suite"]]
             elif "cat" in row:
-                kind = "either" if row.get("either") else "policy" if row.get("policy") else "strict"
+                kind = (
+                    "either" if row.get("either") else "policy" if row.get("policy") else "strict"
+                )
                 case["groups"] = [f"{row['cat']}, {kind}"] + [f"all {kind}"]
                 case["either"] = bool(row.get("either"))
             else:
@@ -129,7 +156,10 @@ def report(name: str, cases: list[dict], systems: dict, show: bool) -> None:
             groups[group].append(index)
     print(f"\n{name}: {len(cases)} unique cases")
     columns = "  agree   FP   FN   median      p95      max"
-    print(f"{'(times in ms)':36s} {'n':>5s}" + "".join(f" |{s:>8s}{columns}"[: len(columns) + 10] for s in systems))
+    print(
+        f"{'(times in ms)':36s} {'n':>5s}"
+        + "".join(f" |{s:>8s}{columns}"[: len(columns) + 10] for s in systems)
+    )
     for group in sorted(groups, key=lambda g: (g != "all", g)):
         rows = groups[group]
         picked = [cases[i] for i in rows]
@@ -143,7 +173,8 @@ def report(name: str, cases: list[dict], systems: dict, show: bool) -> None:
                 if verdict != case["expected"] and not case["either"] or seconds > 0.5:
                     kind = "FP" if verdict else "FN"
                     pred = case["pred"] if len(case["pred"]) < 160 else "..." + case["pred"][-160:]
-                    print(f"  {system} {kind} {case['groups'][0][:30]} | {ascii(case['gold'])[:120]} | {ascii(pred)} | {seconds:.3f} s")
+                    gold, group = ascii(case["gold"])[:120], case["groups"][0][:30]
+                    print(f"  {system} {kind} {group} | {gold} | {ascii(pred)} | {seconds:.3f} s")
 
 
 def main() -> None:

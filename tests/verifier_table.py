@@ -1,6 +1,7 @@
 r"""Cases for the verifier: facts (answer, reference, verdict, source), in their own words.
 
-Source "own" is ours; the others name the public suite whose test states the same fact. `CONTRADICTED`
+Source "own" is ours; the others name the public suite whose test states the same fact.
+`CONTRADICTED`
 lists public cases that this project decides the other way, with the reason.
 """
 
@@ -163,7 +164,8 @@ ANSWERS = [  # what stands in the box, the reference, whether it is right, sourc
     ("1", "x=1", True, "OlympiadBench judge"),
     ("y = x^2+2x+1", "2x+ 1+x^2", True, "NeMo-Skills"),
     ("2n+1", "a_{n} =2 n +1", True, "OlympiadBench judge"),
-    (r"\Phi (x,y)=\frac{x}{2y} + \frac{1}{2y}", r"\Phi (x,y)=\frac{x+1}{2y}", True, "OlympiadBench"),
+    (r"\Phi (x,y)=\frac{x}{2y} + \frac{1}{2y}", r"\Phi (x,y)=\frac{x+1}{2y}", True,
+     "OlympiadBench"),
     ("1-x^{2}-y^{2}=0", "x^2+y^2=1", True, "OlympiadBench judge"),
     ("x^2/16 + y^2/12 = 1/4", "x^2/4 + y^2/3 = 1", True, "Math-Verify"),
     ("x + y - z + 2 = 0", "5x - 7y + 11z + 4 = 0", False, "hendrycks/math is_equiv"),
@@ -213,7 +215,8 @@ ANSWERS = [  # what stands in the box, the reference, whether it is right, sourc
     (r"\{x | 2<x<3\}", "(2,3)", True, "own"),
     (r"\begin{pmatrix}-7\\16\\5\end{pmatrix}", "(-7,16,5)", True, "own"),
     (r"\begin{bmatrix}1&2\\3&4\end{bmatrix}", "[1, 2; 3, 4]", True, "MathOdyssey notation"),
-    (r"\begin{pmatrix}1&2\\3&5\end{pmatrix}", r"\begin{pmatrix}1&2\\3&4\end{pmatrix}", False, "Math-Verify"),
+    (r"\begin{pmatrix}1&2\\3&5\end{pmatrix}", r"\begin{pmatrix}1&2\\3&4\end{pmatrix}", False,
+     "Math-Verify"),
     # bases
     (r"52_{\text{eight}}", "52_8", True, "own"),
     ("204_{5}", "204_5", True, "Math-Verify"),
@@ -261,7 +264,8 @@ RESPONSES = [  # response, reference, whether it is right, source
     (r"first \boxed{1} then \boxed{2}", "2", True, "NeMo-Gym"),
     (r"\boxed{42} ... wait, actually \boxed{43}", "42", False, "own"),
     (r"The solutions are \boxed{2} and \boxed{3}.", "2, 3", True, "own"),
-    (r"$\boxed{k = 45} \quad \text{and} \quad \boxed{n = 2}$", "k = 45, n = 2", True, "Math-Verify"),
+    (r"$\boxed{k = 45} \quad \text{and} \quad \boxed{n = 2}$", "k = 45, n = 2", True,
+     "Math-Verify"),
     (r"\boxed{1},\boxed{2},\boxed{3}", r"\{1,2,3\}", True, "Math-Verify"),
     (r"\boxed{2} and \boxed{3}", "3", False, "own"),
     (r"\boxed{\frac{\sqrt{8}}{\{2\}}", "2", False, "own"),
@@ -315,15 +319,18 @@ CONTRADICTED = [  # response, reference, the suite's label, suite, our reason
     (r"$\begin{pmatrix}1&2\\3&4\end{pmatrix}+\begin{pmatrix}5&6\\7&8\end{pmatrix}$",
      r"\begin{pmatrix}6&8\\10&12\end{pmatrix}", True, "Math-Verify",
      "matrix arithmetic is no final answer"),
-    (r"\boxed{0.3333333333}", "1/3", False, "rasbt ch03", "decimals count to 1e-6 from six digits on"),
+    (r"\boxed{0.3333333333}", "1/3", False, "rasbt ch03",
+     "decimals count to 1e-6 from six digits on"),
     ("just 42", "42", False, "slime", "no box, no credit: that is verify(..., require_box=True)"),
     (r"\boxed{\sqrt{2}}", "the answer is sqrt(2)", False, "AReaL",
      "'the answer is' is notation, and the suite itself calls the case bad"),
-    ("<answer>42</answer> Some text <answer>100</answer>", "42", True, "ms-swift", "the last one counts"),
+    ("<answer>42</answer> Some text <answer>100</answer>", "42", True, "ms-swift",
+     "the last one counts"),
     (r"\boxed{\{-1, 1, 3, 1 - \sqrt{2}, 1 + \sqrt{2}\}}", r"3,1,-1,1+\sqrt{2}, 1-\sqrt{2}", False,
      "HardVerify-Math", "the label is wrong: the two sets are equal"),
     (r"\boxed{85.71}", r"\frac{600}{7}", True, "HardVerify-Math", "rounded to four digits"),
-    (r"\boxed{135^\circ}", r"\frac{3\pi}{4}", True, "HardVerify-Math", "90 degrees are 90, not pi/2"),
+    (r"\boxed{135^\circ}", r"\frac{3\pi}{4}", True, "HardVerify-Math", 
+     "90 degrees are 90, not pi/2"),
     ("1000,99", "1000.99", True, "Math-Verify", "a decimal comma: 1000,99 is a list"),
     (r"\boxed{-2}", "-2,-2", True, "OlympiadBench gold", "lists compare as multisets"),
     (r"\boxed{10000}", "10{,}000", False, "Qwen2.5-Math labelled responses",
