@@ -1,0 +1,35 @@
+# make demo   the whole story on a CPU: environment, warm-up, reward model, three arms, figure
+# make test   all tests
+# make reproduce   the figure and table of the README from three seeds (see results/)
+# Flags reach every stage: make demo ARGS="--seed 1 --output runs/demo1"
+
+PYTHON ?= python3
+RUN := .venv/bin/python
+SEEDS ?= 0 1 2
+ARGS ?=
+
+.venv/ready: requirements.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "minicooper needs Python 3.11 or newer; try make PYTHON=python3.11")'
+	$(PYTHON) -m venv .venv
+	$(RUN) -m pip install -q -r requirements.txt
+	touch $@
+
+.venv/ready-dev: .venv/ready requirements-dev.txt
+	$(RUN) -m pip install -q -r requirements-dev.txt
+	touch $@
+
+.PHONY: demo test lint reproduce
+
+demo: .venv/ready
+	$(RUN) demo.py $(ARGS)
+
+test: .venv/ready-dev
+	$(RUN) -m pytest -q
+
+lint: .venv/ready-dev
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+
+reproduce: .venv/ready
+	for seed in $(SEEDS); do $(RUN) demo.py --seed $$seed --output runs/reproduce/seed$$seed $(ARGS) || exit 1; done
+	$(RUN) results.py --folder runs/reproduce
