@@ -42,7 +42,7 @@ from functools import cache, lru_cache, partial
 
 TAIL = 100_000  # characters at the end of a response that are searched for an answer
 LENGTH = 1_500  # characters of an answer that is parsed; a longer one can only match as a string
-DEPTH = 30  # nesting of brackets, fractions, roots and powers
+DEPTH = 60  # nesting of brackets, fractions, roots and powers (a bracket counts twice)
 DIGITS = 200  # decimal digits of all arithmetic; the last 20 are left to rounding
 LOG2 = 100_000  # the largest binary logarithm: numbers end at about 10^30000
 ARGUMENT = 3_000  # the largest argument of a factorial, an exponential or a sine
@@ -180,7 +180,7 @@ _TEX = "|".join(word for name in _TEX if (word := name.strip("\\")).isalpha())
 _DOUBLED = re.compile(rf"(?<!\\)\\\\(?=(?:{_TEX})(?![A-Za-z]))")  # \\frac for \frac
 _TOKEN = r"""
   (?P<num>(?:(?:\d{1,3}(?:(?:COMMA)\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)(?:[eE][+-]?\d+)?)
- |(?P<space>[\s$€£¥~]+)
+ |(?P<space>[\s$€£¥₹¢~]+)
  |(?P<word>"?[A-Za-z]+)
  |(?P<open>\\begin\{[a-z]*(?:matrix|array)\}(?:\{[clr|]*\})?)
  |(?P<close>\\end\{[a-z]*(?:matrix|array)\})
@@ -301,8 +301,10 @@ class Parser:
     def take(self, *operators: str) -> str:
         """Step over the next token if it is one of these operators (over any, without argument)."""
         token = self.peek() if operators else self.tokens[self.at][1]
-        self.at += 1 if not operators or token in operators else 0
-        return token if not operators or token in operators else ""
+        if operators and token not in operators:
+            return ""
+        self.at += 1
+        return token
 
     def expect(self, *operators: str) -> str:
         if not self.peek() or self.peek() not in operators:
@@ -400,11 +402,13 @@ class Parser:
 
     @_nested
     def exponent(self):
+        """What is in a power, from the right: 2^3^2 is 2^9."""
         part = self.argument(peel=False)
         return ("^", part, self.exponent()) if self.take("^") else part
 
     @_nested
     def atom(self):
+        """What has no parts of its own, and what begins with a command or a bracket."""
         kind, token = self.tokens[self.at]
         self.take()
         if kind == "num":
@@ -463,6 +467,7 @@ class Parser:
         return ("sym", name)
 
     def function(self, name: str):
+        r"""A call: \sin x, \sin^2(x), \sin^{-1} x, \log_2 8, \ln 2x; \sin x \cos x is two."""
         base = self.argument(peel=False) if self.take("_") else None
         power = self.argument(peel=False) if self.take("^") else None
         if self.peek() and self.peek() in "([{":
@@ -470,13 +475,14 @@ class Parser:
         else:
             inner = self.operand()
             while self.peek("sym") or self.peek()[1:] in {*_NAMES, "frac"} and self.peek():
-                inner = ("*", inner, self.operand())  # \sin 2\pi x, but not \sin x \cos x
+                inner = ("*", inner, self.operand())
         if power == ("neg", ("num", "1")):
             name, power = "arc" + name, None
         tree = (_ARC.get(name, name), inner, *([base] if base else []))
         return ("^", tree, power) if power else tree
 
     def bracket(self, opening: str):
+        """What is inside: one value, a tuple or an interval, a set; the opening is taken."""
         bars, self.bars = self.bars, 0
         if opening == r"\{" and self.peek("sym") and self.tokens[self.at + 1][1] in ("|", ":"):
             self.at += 2  # {x | 2 < x < 3}
@@ -532,6 +538,7 @@ class Arithmetic(threading.local):
             raise Unreadable("too much work")
 
     def sum(self, *xs):
+        """A sum in which no term gets lost: 10^400 + 1 would be 10^400."""
         sizes = [abs(x) for x in xs if x]
         if sizes and min(sizes) < self.noise * max(sizes):
             raise Unreadable("10^400 + 1 needs more digits")
@@ -615,6 +622,7 @@ def is_name(tree) -> bool:
 
 
 def defines(tree) -> bool:
+    """x = 5, f(x) = 2x = x + x, x in (0, 1), Maximum: 5."""
     return tree[0] == "rel" and set(tree[1]) == {"="} and is_name(tree[2])
 
 
@@ -671,6 +679,7 @@ def region(tree):
 
 
 def pieces(union) -> list:
+    """The intervals and the single points of a union, in any order."""
     return [x for part in union[1:] for x in (pieces(part) if part[0] == "∪" else members(part))]
 
 
@@ -688,6 +697,7 @@ def pair_off(xs: list, ys: list) -> bool:
 
 
 def distinct(items: list) -> list:
+    """Each member once: {1, 2, 1} is {1, 2}."""
     kept: list = []
     for item in items[:ITEMS]:
         kept += [] if any(same(item, other) for other in kept) else [item]
@@ -817,10 +827,10 @@ def equivalent(answer: str, reference: str) -> bool:
     answer, reference = answer.strip(), reference.strip()
     if answer.isdecimal() and reference.isdecimal() and len(answer + reference) < 4000:
         return int(answer) == int(reference)
-    if max(len(answer), len(reference)) > LENGTH:
-        return answer == reference
     boxed = last_boxed(reference)  # a box in the reference is only notation
     reference = reference if boxed is None else boxed
+    if max(len(answer), len(reference)) > LENGTH:
+        return answer == reference
     try:
         key = _key(reference)
         if not answer or not "".join(key).strip("{}"):
@@ -831,6 +841,7 @@ def equivalent(answer: str, reference: str) -> bool:
 
 
 def _equivalent(answer: str, reference: str) -> bool:
+    """Whether one of the readings of the answer is the tree of the reference."""
     arithmetic().work = WORK
     wanted, readings = read(reference), [read(answer)]
     if wanted is None:
@@ -855,9 +866,15 @@ def verify(response: str, reference: str, require_box: bool = False) -> bool:
 def accuracy_reward(completions, answer, **columns) -> list[float]:
     """TRL `reward_funcs`: called with keywords; completions are strings, or lists of messages."""
     texts = [c if isinstance(c, str) else c[-1]["content"] for c in completions]
-    return [float(verify(text, ref)) for text, ref in zip(texts, answer, strict=True)]
+    pairs = zip(texts, answer, strict=True)
+    return [float(verify(_text(text), _text(reference))) for text, reference in pairs]
 
 
 def compute_score(data_source, solution_str, ground_truth, extra_info=None, **kw) -> float:
     """veRL `custom_reward_function`: called once per sample, with keywords."""
-    return float(verify(solution_str, ground_truth))
+    return float(verify(_text(solution_str), _text(ground_truth)))
+
+
+def _text(column) -> str:
+    """A column of a dataset may hold numbers, and None, which never pays."""
+    return "" if column is None else str(column)

@@ -354,9 +354,9 @@ def test_importing_is_fast_and_integers_need_no_library():
 # ---- properties ------------------------------------------------------------------------------
 
 PIECES = (
-    r"1 2 30 0.5 x y \pi e i ( ) [ ] { } \{ \} + - * / ^ _ ! % , ; = < \le | \frac \sqrt \sin "
-    r"\ln \pm : . \text{or} and $ \left \right \cup \infty \boxed{ \\ & \begin{pmatrix} \end{pmatrix} ½ √ "
-    r"² × ∞ km \circ ' \binom"
+    r"1 2 30 0.5 x y \pi e i ( ) [ ] { } \{ \} + - * / ^ _ ! % , ; = < \le | \frac \sqrt \sin \ln "
+    r"\pm : . \text{or} and $ \left \right \cup \infty \boxed{ \\ & \begin{pmatrix} \end{pmatrix} "
+    r"½ √ ² × ∞ km \circ ' \binom"
 ).split()
 FORMULAS = [a for a, _, _, _ in verifier_table.ANSWERS if a.strip("{}$ ?")]
 RATIONALS = st.fractions(max_denominator=10**6)
@@ -451,6 +451,10 @@ def test_trl_reward_function_is_called_by_keyword_with_columns():
         [{"role": "assistant", "content": box("0.5")}],
     ]
     assert verifier.accuracy_reward(completions=chat, **arguments) == [0.0, 1.0]
+    odd = verifier.accuracy_reward(
+        completions=["None", box("5"), [{"content": None}]], answer=[None, 5, "5"]
+    )
+    assert odd == [0.0, 1.0, 0.0]  # numbers and holes in a dataset
     assert verifier.accuracy_reward.__name__ == "accuracy_reward"  # TRL names the metric after it
     with pytest.raises(ValueError):
         verifier.accuracy_reward(completions=[box("5")], answer=["5", "6"])
