@@ -31,9 +31,11 @@ is 1) and no text reaches eval; limits in place of alarms, which only work in th
 rounding to six places (there 1/2004! = 1/2006!); the last box replaces the ones before; bases,
 case and the order of a tuple count. Formulas are equal if they agree to 180 digits wherever they
 are tried (as in Schwartz-Zippel). That decides both ways and is bounded, so nothing is left for
-`simplify`, and sympy itself is not needed: only mpmath, the arithmetic below it.
+`simplify`, and sympy itself is not needed: only mpmath, the arithmetic below it. Not evaluated, so
+right as strings only: sums, integrals, limits, products of matrices, numbers of over 180 digits.
 """
 
+import math
 import re
 import threading
 import unicodedata
@@ -141,7 +143,7 @@ def extract_answer(text: str, require_box: bool = False) -> str | None:
 
 _TRIG = set("sin cos tan cot sec csc sinh cosh tanh coth".split())
 _ARC = {arc + name: "a" + name for name in _TRIG for arc in ("a", "ar", "arc")}
-_FUNCTIONS = {*_TRIG, *_ARC, *"ln exp sqrt floor ceil".split()}
+_FUNCTIONS = {*_TRIG, *_ARC, *"ln exp sqrt floor ceil max min gcd lcm".split()}
 _NAMES = set(  # commands that stand for a symbol
     "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi "
     "pi rho sigma tau upsilon phi varphi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Phi "
@@ -167,7 +169,7 @@ _SYNONYMS = {  # of each group the spelling that the parser knows comes first
     for other in group.split()[1:]
 }
 _WORDS = set(  # other runs of two or three letters are products, as in TeX; longer ones are words
-    "cm mm km nm ft in yd mi kg mg lb lbs oz ml sec hr hrs mph kmh kph rad deg sq cu th st nd rd "
+    "cm mm km nm ft in yd mi kg mg lb lbs oz ml min sec hr hrs mph kmh kph rad deg sq cu th st nd rd "
     "kw hz pa ev am pm usd eur no yes not odd any all for per the is of to by if be are cup day "
     "box men man boy old new one two six ten few".split()
 )
@@ -236,8 +238,8 @@ def tokenize(text: str, letter_units: bool = False) -> tuple[tuple[str, str], ..
         if match is None:
             raise Unreadable(text[position])
         kind, token, position = match.lastgroup, match[0], match.end()
-        word = token.lstrip('"')
-        if kind == "word" and word in _FUNCTIONS | _NAMES:
+        word, after = token.lstrip('"'), text[position : position + 1]
+        if kind == "word" and word in _FUNCTIONS | _NAMES and (word != "min" or after == "("):
             token = "\\" + word
         token = {"open": "(", "close": ")"}.get(kind) or _SYNONYMS.get(word, token)
         depth += (token in ("(", "[", r"\{")) - (token in (")", "]", r"\}"))
@@ -478,7 +480,8 @@ class Parser:
                 inner = ("*", inner, self.operand())
         if power == ("neg", ("num", "1")):
             name, power = "arc" + name, None
-        tree = (_ARC.get(name, name), inner, *([base] if base else []))
+        arguments = inner[1:] if inner[0] in ("()", "set") else (inner,)  # max(a, b)
+        tree = (_ARC.get(name, name), *arguments, *([base] if base else []))
         return ("^", tree, power) if power else tree
 
     def bracket(self, opening: str):
@@ -529,6 +532,8 @@ class Arithmetic(threading.local):
             **self.cancelling, **self.limited, "*": lambda *xs: mp.fprod(xs), "^": self.power,
             "root": self.root, "neg": lambda x: -x, "inv": lambda x: 1 / x, ":": lambda x, y: x / y,
             "%": lambda x: x / 100, "°": lambda x: x, "abs": abs,
+            "max": lambda *xs: max(xs), "min": lambda *xs: min(xs),
+            "gcd": partial(self.integers, math.gcd), "lcm": partial(self.integers, math.lcm),
             "floor": lambda x: mp.floor(x + self.noise), "ceil": lambda x: mp.ceil(x - self.noise),
         }  # fmt: skip
 
@@ -543,6 +548,11 @@ class Arithmetic(threading.local):
         if sizes and min(sizes) < self.noise * max(sizes):
             raise Unreadable("10^400 + 1 needs more digits")
         return self.mp.fsum(xs)
+
+    def integers(self, function, *xs):
+        if any(not self.mp.isint(x) or abs(x) > 10**100 for x in xs):
+            raise Unreadable("not an integer")
+        return self.mp.mpf(function(*map(int, xs)))
 
     def power(self, x, y):
         if x and y and abs(y) * (abs(self.mp.mag(x)) + 1) > LOG2:
