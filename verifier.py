@@ -164,14 +164,15 @@ _SYNONYMS = {  # of each group the spelling that the parser knows comes first
     @ ° \circ \degree º @ ' \prime @ % \% percent pct @ \{ \lbrace @ \} \rbrace @ [ \lbrack
     @ ] \rbrack @ \lfloor ⌊ @ \rfloor ⌋ @ \lceil ⌈ @ \rceil ⌉ @ , & 、 @ ; \\
     @ \frac \dfrac \tfrac \cfrac @ \binom \dbinom \tbinom @ \sqrt √ sqrt @ \ln \log log
-    @ \infty ∞ oo @ \emptyset ∅ \varnothing @ \pi π @ \theta θ @ \alpha α @ \beta β @ \lambda λ
+    @ \infty ∞ oo inf infinity @ \emptyset ∅ \varnothing @ \pi π @ \theta θ @ \alpha α @ \beta β
+    @ \lambda λ
     """.split("@")
     for other in group.split()[1:]
 }
 _WORDS = set(  # other runs of two or three letters are products, as in TeX; longer ones are words
-    "cm mm km nm ft in yd mi kg mg lb lbs oz ml min sec hr hrs mph kmh kph rad deg sq cu th st nd rd "
-    "kw hz pa ev am pm usd eur no yes not odd any all for per the is of to by if be are cup day "
-    "box men man boy old new one two six ten few".split()
+    "cm mm km nm ft in yd mi kg mg lb lbs oz ml min sec hr hrs mph kmh kph rad deg sq cu th st "
+    "nd rd kw hz pa ev am pm usd eur no yes not odd any all for per the is of to by if be are cup "
+    "day box men man boy old new one two six ten few".split()
 )
 _WRAPPER = re.compile(
     r"\\(?:text(?:bf|it|rm|normal)?|mbox|math(?:rm|it|sf)|operatorname)\s*\{([^{}]*)\}"
@@ -212,6 +213,7 @@ def normalise(text: str) -> str:
     if not text.isascii():
         plain = partial(unicodedata.normalize, "NFKC")
         text = re.sub("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻]+", lambda run: f"^{{{plain(run[0])}}}", text)
+        text = re.sub("[₀-₉]+", lambda run: f"_{{{plain(run[0])}}}", text)
         text = re.sub("[¼-¾⅐-⅞]", lambda c: rf"\frac{{{plain(c[0]).replace('⁄', '}{')}}}", text)
         text = "".join(c if c in _SYNONYMS else plain(c) for c in text)
         text = "".join(str(unicodedata.decimal(c, c)) for c in text)  # digits of any script
