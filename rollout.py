@@ -1,0 +1,306 @@
+r"""Sample a group of completions per prompt from any Hugging Face causal LM, and score them again.
+
+    prompt_ids [N, P] --read once--> KV cache --expand to groups--> B = N*G rows --> [B, T]
+
+What matters for policy gradients, and is easy to get wrong:
+  - the log-probabilities kept are those of exactly the distribution sampled from: temperature and
+    top-p, and nothing else (of the checkpoint's generation_config only the EOS ids are used);
+  - the first EOS belongs to the completion (the policy must learn to stop), what follows does not,
+    even where the pad token *is* the EOS token: masks come from positions, never from token ids;
+  - random numbers come from the caller's generator.
+
+N prompts, G completions each, B = N*G rows (row n*G+g), P prompt length, T completion length.
+"""
+
+import contextlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch.utils.checkpoint import checkpoint
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    DynamicCache,
+    PreTrainedTokenizerFast,
+)
+from transformers.models.auto.tokenization_auto import get_tokenizer_config
+
+from data import InputError, Problem, solve_prompt
+
+
+@dataclass
+class Rollouts:
+    """What the policy wrote, as tensors for the trainer and as texts for the rewards."""
+
+    prompt_ids: torch.Tensor  # [B, P] int64, padded on the left
+    prompt_mask: torch.Tensor  # [B, P] int64, 1 on real tokens
+    completion_ids: torch.Tensor  # [B, T] int64, padded on the right
+    mask: torch.Tensor  # [B, T] float, 1 up to and including the first EOS
+    logp: (
+        torch.Tensor
+    )  # [B, T] float, log-probability of each token when it was sampled; 0 off the mask
+    truncated: torch.Tensor  # [B] bool, ran into the length limit without an EOS
+    texts: list[str]  # B completions without special tokens
+    problems: list[Problem]  # B, each repeated group_size times
+    group_size: int
+
+    def rows(self, index: torch.Tensor) -> "Rollouts":
+        """The rows `index` [b], without the padding columns that none of them needs."""
+        prompt_mask, mask = self.prompt_mask[index], self.mask[index]
+        left = int(self.prompt_mask.shape[1] - prompt_mask.sum(1).max())
+        right = int(mask.sum(1).max())
+        return replace(
+            self,
+            prompt_ids=self.prompt_ids[index, left:],
+            prompt_mask=prompt_mask[:, left:],
+            completion_ids=self.completion_ids[index, :right],
+            mask=mask[:, :right],
+            logp=self.logp[index, :right],
+            truncated=self.truncated[index],
+            texts=[self.texts[i] for i in index.tolist()],
+            problems=[self.problems[i] for i in index.tolist()],
+        )
+
+
+# --------------------------------------------------------------------------------------------------
+# Models and tokenizers
+
+
+def device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def autocast():
+    """bfloat16 arithmetic on a GPU over fp32 weights; nothing on a CPU."""
+    if torch.cuda.is_available():
+        return torch.autocast("cuda", dtype=torch.bfloat16)
+    return contextlib.nullcontext()
+
+
+def load_tokenizer(name: str):
+    """The tokenizer exactly as its folder declares it.
+
+    NOTE: AutoTokenizer (transformers 5) puts Qwen2's own pre-tokenizer and decoder on every folder
+    with a Qwen2 model, whatever its tokenizer.json says. Who declares the generic class means it.
+    """
+    declared = get_tokenizer_config(name).get("tokenizer_class")
+    generic = declared in ("TokenizersBackend", "PreTrainedTokenizerFast")
+    return (PreTrainedTokenizerFast if generic else AutoTokenizer).from_pretrained(name)
+
+
+def check_model_name(name: str) -> None:
+    """Raise InputError for what is neither a model folder nor has a hub name's form, owner/name."""
+    if not Path(name, "config.json").is_file() and (Path(name).exists() or name.count("/") != 1):
+        raise InputError(f"no model at {name!r}: give a folder or a hub name, or run `make demo`")
+
+
+def load_policy(name: str, dtype=torch.float32):
+    """(policy, tokenizer) of a folder or hub name, in eval mode on the GPU if there is one.
+
+    dtype: float32 for training (bfloat16 loses a step of lr 1e-6); "auto" is the folder's own.
+    """
+    check_model_name(name)
+    try:
+        policy = AutoModelForCausalLM.from_pretrained(name, dtype=dtype)
+        tokenizer = load_tokenizer(name)
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot load {name!r}: {str(error).splitlines()[0]}") from None
+    # Eval mode throughout: with dropout the trainer's probabilities would not be the sampler's.
+    return policy.to(device()).eval(), tokenizer
+
+
+def eos_ids(policy, tokenizer) -> list[int]:
+    """Every id that ends a completion; instruct models often have two, <|im_end|> and another."""
+    declared = policy.generation_config.eos_token_id
+    declared = declared if isinstance(declared, list) else [declared]
+    return sorted({i for i in (*declared, tokenizer.eos_token_id) if i is not None})
+
+
+def chat_ids(tokenizer, message: str) -> list[int]:
+    """Token ids of one user message, up to where the assistant's answer begins."""
+    if tokenizer.chat_template is None:
+        name = tokenizer.name_or_path
+        raise InputError(f"the tokenizer of {name!r} has no chat template: use an instruct model")
+    chat = [{"role": "user", "content": message}]
+    return tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_dict=False)
+
+
+# --------------------------------------------------------------------------------------------------
+# Sampling
+
+
+def draw(logits, temperature=1.0, top_p=1.0, generator=None) -> tuple[torch.Tensor, torch.Tensor]:
+    """One token a row and its log-probability under the distribution that it was drawn from.
+
+    logits: [B, V]. temperature: 0 takes the most likely token, with log-probability 0.
+    top_p: smallest set of most likely tokens whose mass reaches top_p, renormalised; 1 keeps all.
+    Returns (token [B] int64, logp [B] float).
+    """
+    if temperature == 0:
+        return logits.argmax(-1), logits.new_zeros(len(logits))
+    logp = torch.log_softmax(logits.float() / temperature, dim=-1)
+    if top_p < 1:
+        ranked, order = logp.sort(dim=-1, descending=True)
+        before = ranked.exp().cumsum(-1) - ranked.exp()  # mass of the tokens ranked above each
+        out = torch.zeros_like(logp, dtype=torch.bool).scatter(-1, order, before >= top_p)
+        logp = torch.log_softmax(logp.masked_fill(out, -torch.inf), dim=-1)
+    # An exponential race: token v finishes at time E_v / p_v, and is first with probability p_v.
+    race = torch.empty_like(logp).exponential_(generator=generator)
+    token = (logp - race.log()).argmax(-1)
+    return token, logp.gather(-1, token[:, None])[:, 0]
+
+
+def left_pad(rows: list[list[int]], pad: int, to) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token id lists -> (ids, mask) [N, P], real tokens flush right."""
+    width = max(map(len, rows))
+    ids = [[pad] * (width - len(row)) + row for row in rows]
+    mask = [[0] * (width - len(row)) + [1] * len(row) for row in rows]
+    return torch.tensor(ids, device=to), torch.tensor(mask, device=to)
+
+
+def positions(mask: torch.Tensor) -> torch.Tensor:
+    """[B, L] attention mask -> position ids: 0 at the first real token, wherever that is."""
+    return (mask.cumsum(-1) - 1).clamp(min=0)
+
+
+@torch.no_grad()
+def sample(
+    policy,
+    tokenizer,
+    problems: list[Problem],
+    group_size: int,
+    max_new_tokens: int,
+    temperature: float = 1.0,
+    top_p: float = 1.0,
+    generator: torch.Generator | None = None,
+    prompts: list[str] | None = None,
+) -> Rollouts:
+    """`group_size` completions of each problem -> Rollouts of len(problems) * group_size rows.
+
+    prompts: messages in place of "solve this", one a problem, for the assistant and the judge.
+    Raises InputError: no chat template; prompt and completion together exceed the model's context.
+    """
+    messages = prompts or [solve_prompt(problem.question) for problem in problems]
+    pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+    ids, mask = left_pad([chat_ids(tokenizer, m) for m in messages], pad, policy.device)
+    context = getattr(policy.config, "max_position_embeddings", None)
+    if context is not None and ids.shape[1] + max_new_tokens > context:
+        raise InputError(
+            f"a prompt of {ids.shape[1]} tokens and max_new_tokens {max_new_tokens} exceed the "
+            f"model's context of {context}: lower max_new_tokens or leave out long problems"
+        )
+    with autocast():
+        completion, logp, count, ended = _decode(
+            policy,
+            ids,
+            mask,
+            group_size,
+            max_new_tokens,
+            eos=torch.tensor(eos_ids(policy, tokenizer), device=ids.device),
+            pad=pad,
+            choose=lambda logits: draw(logits, temperature, top_p, generator),
+        )
+    inside = torch.arange(completion.shape[1], device=ids.device) < count[:, None]  # [B, T]
+    tokens = [row[:n] for row, n in zip(completion.tolist(), count.tolist())]
+    return Rollouts(
+        prompt_ids=ids.repeat_interleave(group_size, 0),
+        prompt_mask=mask.repeat_interleave(group_size, 0),
+        completion_ids=completion,
+        mask=inside.float(),
+        logp=logp,
+        truncated=~ended,
+        texts=tokenizer.batch_decode(tokens, skip_special_tokens=True),
+        problems=[problem for problem in problems for _ in range(group_size)],
+        group_size=group_size,
+    )
+
+
+def _decode(policy, ids, mask, group_size, max_new_tokens, eos, pad, choose):
+    """The decoding loop -> completion, logp [B, T], count [B] of tokens, ended [B] by an EOS."""
+    cache = DynamicCache(config=policy.config)
+    logits = policy(
+        input_ids=ids,
+        attention_mask=mask,
+        position_ids=positions(mask),
+        past_key_values=cache,
+        use_cache=True,
+        logits_to_keep=1,
+    ).logits[:, -1]
+    # Each unique prompt was read once; the group shares the result.
+    cache.batch_repeat_interleave(group_size)
+    logits, mask = logits.repeat_interleave(group_size, 0), mask.repeat_interleave(group_size, 0)
+    rows = len(mask)
+    completion = torch.full((rows, max_new_tokens), pad, device=ids.device)
+    logp = torch.zeros((rows, max_new_tokens), device=ids.device)
+    count = torch.zeros(rows, dtype=torch.long, device=ids.device)
+    ended = torch.zeros(rows, dtype=torch.bool, device=ids.device)
+    alive = torch.arange(rows, device=ids.device)  # the rows still in the batch
+    for t in range(max_new_tokens):
+        token, token_logp = choose(logits)
+        completion[alive, t], logp[alive, t] = token, token_logp.float()
+        count[alive] = t + 1
+        stop = torch.isin(token, eos)
+        ended[alive] = stop
+        if stop.any():  # finished rows leave the batch and its cache
+            go = (~stop).nonzero()[:, 0]
+            token, alive, mask = token[go], alive[go], mask[go]
+            cache.batch_select_indices(go)
+        if len(alive) == 0 or t + 1 == max_new_tokens:
+            break
+        mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
+        logits = policy(
+            input_ids=token[:, None],
+            attention_mask=mask,
+            position_ids=positions(mask)[:, -1:],
+            past_key_values=cache,
+            use_cache=True,
+        ).logits[:, -1]
+    width = int(count.max())
+    return completion[:, :width], logp[:, :width], count, ended
+
+
+# --------------------------------------------------------------------------------------------------
+# Scoring: the trainer's view of the same tokens
+
+
+CHUNK_ELEMENTS = 2**24  # logits that exist at a time: 64 MB in fp32
+
+
+def token_logprobs(policy, rollouts: Rollouts, temperature: float = 1.0):
+    """log pi(y_t | x, y_<t) of the sampled tokens, and the entropy of the distribution of each.
+
+    Only completion positions go through the output head, a chunk at a time, so that logits of
+    shape [B, T, V] never exist at once. Returns (logp, entropy), each [B, T], 0 off the mask.
+    NOTE: temperature must be the sampler's, or the ratio is not 1 while the policy is unchanged.
+    """
+    ids = torch.cat([rollouts.prompt_ids, rollouts.completion_ids], dim=1)
+    seen = torch.cat([rollouts.prompt_mask, rollouts.mask.long()], dim=1)  # [B, P+T]
+    inside = rollouts.mask.bool()
+    with autocast():
+        hidden = policy.get_decoder()(
+            input_ids=ids, attention_mask=seen, position_ids=positions(seen), use_cache=False
+        ).last_hidden_state
+        # The hidden state one position before a token predicts it: P-1 .. P+T-2.
+        hidden = hidden[:, rollouts.prompt_ids.shape[1] - 1 : -1][inside]  # [n, H]
+        head, target = policy.get_output_embeddings(), rollouts.completion_ids[inside]
+        chunk = max(1, CHUNK_ELEMENTS // head.weight.shape[0])
+        parts = []
+        for h, y in zip(hidden.split(chunk), target.split(chunk)):
+            if (
+                hidden.requires_grad and len(hidden) > chunk
+            ):  # recompute logits backwards, do not keep them
+                parts.append(checkpoint(_score, head, h, y, temperature, use_reentrant=False))
+            else:
+                parts.append(_score(head, h, y, temperature))
+    logp, entropy = (torch.cat(part) for part in zip(*parts))
+    empty = torch.zeros_like(rollouts.mask, dtype=logp.dtype)
+    return empty.masked_scatter(inside, logp), empty.masked_scatter(inside, entropy)
+
+
+def _score(head, hidden, target, temperature):
+    """hidden [n, H], target [n] -> log-probability of the target and entropy, both [n]."""
+    logits = head(hidden)
+    logits = (logits.double() if logits.dtype == torch.float64 else logits.float()) / temperature
+    logp = torch.log_softmax(logits, dim=-1)  # [n, V]
+    return logp.gather(-1, target[:, None])[:, 0], -(logp.exp() * logp).sum(-1)

@@ -1,0 +1,279 @@
+r"""The embedded world: a tiny Qwen2 that can be right but often is not, trained in a minute.
+
+RL with verifiable rewards mostly brings out what the pretrained prior already holds. So that a
+laptop can show it, this file makes such a prior. Problems are chains of sums
+(`data.arithmetic_problem`). Solutions come in three strategies, each with its own hit rate:
+
+    guess    I guess \boxed{9}                                        seldom right
+    words    7 plus 5 is 12 minus 3 is 9 so \boxed{9}                 often right
+    python   python x = 7 x += 5 # 12 x -= 3 # 9 print \boxed{9}      mostly right
+
+and some without the \boxed{}. Supervised training (`warm_up`) on a mixture of them, mistakes and
+all (a `Prior`), gives a policy that knows the arithmetic but samples the mistakes that it was
+taught too. The same model also learns the two helper seats of Cooper, each behind its instruction:
+the *assistant*, which rewrites a correct solution into a wrong one, and the *judge*.
+
+The tokenizer is word-level, one token a number; each instruction of data.py is one token, so that
+the toy and a real Qwen are prompted with the same text. Both are ordinary Hugging Face folders.
+
+    python tiny.py --prior qwen_math --output runs/demo/policy
+"""
+
+import random
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
+from tqdm import tqdm
+from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+
+import data
+from data import MAX_TOTAL
+from run import command_line, finished, rng, save_model
+from verifier import verify
+
+STRATEGIES = ("guess", "words", "python")
+
+
+@dataclass(frozen=True)
+class Prior:
+    """What the warm-up texts look like: how common each strategy is, and how often it slips."""
+
+    share: tuple[float, float, float]  # of guess, words, python; sums to 1
+    error: tuple[
+        float, float, float
+    ]  # chance that a result is miswritten: guess once, the others per step
+    box: float = 0.8  # share of solutions with a \boxed{}
+
+
+PRIORS = {
+    "qwen_math": Prior(
+        share=(0.50, 0.20, 0.30), error=(0.90, 0.15, 0.04)
+    ),  # code common and accurate
+    "llama": Prior(share=(0.40, 0.57, 0.03), error=(0.90, 0.12, 0.30)),  # code rare and inaccurate
+    "olmo_sft": Prior(
+        share=(0.10, 0.20, 0.70), error=(0.90, 0.12, 0.30)
+    ),  # code common and inaccurate
+}
+
+
+# --------------------------------------------------------------------------------------------------
+# Texts
+
+
+def write_solution(
+    question: str, strategy: str, rng: random.Random, error=0.0, slip=None, box=True
+):
+    r"""One solution text. A miswritten result is carried on: later steps build on it.
+
+    error: chance that a result is off. slip: index of a step that is certainly off; one past the
+    last step it is the answer, which then contradicts the steps.
+
+    >>> write_solution("7 + 5 - 3 = ?", "words", random.Random(0))
+    '7 plus 5 is 12 minus 3 is 9 so \\boxed{9}'
+    """
+    first, *rest = question.removesuffix(" = ?").split()
+    steps, total = [(op, int(n)) for op, n in zip(rest[::2], rest[1::2])], int(first)
+    words = {"guess": "I guess", "words": first, "python": f"python x = {first}"}[strategy]
+    if strategy == "guess":  # the whole sum at once: one place to be wrong
+        steps = [("+", sum(n if op == "+" else -n for op, n in steps))]
+    for i, (op, n) in enumerate(steps):
+        total = total + n if op == "+" else total - n
+        if i == slip or rng.random() < error:
+            total = rng.choice([t for t in range(MAX_TOTAL + 1) if t != total])
+        total = min(max(total, 0), MAX_TOTAL)
+        if strategy == "words":
+            words += f" {'plus' if op == '+' else 'minus'} {n} is {total}"
+        elif strategy == "python":
+            words += f" x {op}= {n} # {total}"
+    if slip == len(steps):
+        total = rng.choice([t for t in range(MAX_TOTAL + 1) if t != total])
+    words += {"guess": "", "words": " so", "python": " print"}[strategy]
+    return f"{words} \\boxed{{{total}}}" if box else f"{words} {total}"
+
+
+def solve_example(rng: random.Random, prior: Prior) -> tuple[str, str]:
+    """(prompt, completion) of a solver who works as the prior says."""
+    question = data.arithmetic_problem(rng, rng.choice((3, 4))).question
+    strategy = rng.choices(STRATEGIES, prior.share)[0]
+    error = prior.error[STRATEGIES.index(strategy)]
+    return data.solve_prompt(question), write_solution(
+        question, strategy, rng, error, box=rng.random() < prior.box
+    )
+
+
+def rewrite_example(rng: random.Random, prior: Prior) -> tuple[str, str]:
+    """(prompt, completion) of the assistant: same strategy, one slip, what follows builds on it."""
+    question = data.arithmetic_problem(rng, rng.choice((3, 4))).question
+    strategy = rng.choices(STRATEGIES, prior.share)[0]
+    steps = 1 if strategy == "guess" else (len(question.split()) - 3) // 2
+    slip = rng.randrange(steps + 1)
+    right, wrong = (write_solution(question, strategy, rng, slip=s) for s in (None, slip))
+    return data.rewrite_prompt(question, right), wrong
+
+
+def judge_example(rng: random.Random, prior: Prior) -> tuple[str, str]:
+    """(prompt, completion) of the judge: half of the references agree with the solution."""
+    question = data.arithmetic_problem(rng, rng.choice((3, 4))).question
+    strategy = rng.choices(STRATEGIES, prior.share)[0]
+    solution = write_solution(
+        question,
+        strategy,
+        rng,
+        prior.error[STRATEGIES.index(strategy)],
+        box=rng.random() < prior.box,
+    )
+    reference = solution.replace("}", " ").replace("{", " ").split()[-1]
+    if rng.random() < 0.5:
+        reference = str(rng.randint(0, MAX_TOTAL))
+    verdict = "Yes" if verify(solution, reference, require_box=True) else "No"
+    return data.judge_prompt(question, reference, solution), verdict
+
+
+# --------------------------------------------------------------------------------------------------
+# Tokenizer and model
+
+CHAT_TEMPLATE = (
+    "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}"
+    "{% if m.role == 'assistant' %}<|end|>{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+
+
+def build_tokenizer() -> PreTrainedTokenizerFast:
+    """Word-level: the numbers 0..20, the words of the world, each instruction and tag one token."""
+    words = [str(n) for n in range(MAX_TOTAL + 1)]
+    words += "+ - += -= = ? # x \\boxed{ } I guess plus minus is so python print : Yes No".split()
+    words += "Problem Correct Reference Solution solution answer".split()
+    special = ["<|pad|>", "<|end|>", "<|unk|>", "<|user|>", "<|assistant|>"]
+    tags = [f"<{s}{t}>" for t in ("question", "reference_answer", "completion") for s in ("", "/")]
+    whole = [data.SOLVE, data.REWRITE, data.JUDGE, *tags]
+    vocab = {word: i for i, word in enumerate(special + whole + words)}
+    tokenizer = Tokenizer(models.WordLevel(vocab, unk_token="<|unk|>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.WhitespaceSplit(),
+            pre_tokenizers.Split(Regex(r"\\boxed\{|[-+]=|\d+|[A-Za-z]+|[^\sA-Za-z\d]"), "isolated"),
+        ]
+    )
+    tokenizer.decoder = decoders.Sequence(  # tokens joined by spaces, none inside a box
+        [
+            decoders.WordPiece(prefix="##", cleanup=False),
+            decoders.Fuse(),
+            decoders.Replace("\\boxed{ ", "\\boxed{"),
+            decoders.Replace(" }", "}"),
+        ]
+    )
+    tokenizer.add_tokens([AddedToken(text, normalized=False) for text in whole])
+    tokenizer.add_special_tokens(special)
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<|pad|>", eos_token="<|end|>", unk_token="<|unk|>"
+    )
+    fast.chat_template = CHAT_TEMPLATE
+    return fast
+
+
+def build_policy(tokenizer, hidden=64, layers=3, heads=4) -> Qwen2ForCausalLM:
+    """A Qwen2 of 0.15 M parameters, drawn at random with torch's global seed."""
+    return Qwen2ForCausalLM(
+        Qwen2Config(
+            vocab_size=len(tokenizer),
+            hidden_size=hidden,
+            intermediate_size=3 * hidden,
+            num_hidden_layers=layers,
+            num_attention_heads=heads,
+            num_key_value_heads=heads // 2,
+            max_position_embeddings=256,
+            # NOTE: two settings of the big models do not suit one 64 wide. Weights drawn at 0.02
+            # start too near zero, and a rotary base of 10,000 is made for texts of thousands of
+            # tokens; here nothing is further away than a hundred.
+            initializer_range=0.08,
+            rope_parameters={"rope_type": "default", "rope_theta": 100.0},
+            tie_word_embeddings=True,
+            bos_token_id=None,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
+
+
+# --------------------------------------------------------------------------------------------------
+# Supervised warm-up
+
+# How many examples of each role a training step holds; each role is padded by itself.
+ROLES = ((solve_example, 64), (rewrite_example, 16), (judge_example, 64))
+
+
+def encode(tokenizer, examples) -> tuple[torch.Tensor, torch.Tensor]:
+    """(prompt, completion) pairs -> input_ids, labels [B, L]; -100, no loss, off the completion."""
+    prompts = [
+        tokenizer.apply_chat_template(
+            [{"role": "user", "content": p}], tokenize=False, add_generation_prompt=True
+        )
+        for p, _ in examples
+    ]
+    prompts = tokenizer(prompts, add_special_tokens=False).input_ids
+    answers = tokenizer(
+        [c + tokenizer.eos_token for _, c in examples], add_special_tokens=False
+    ).input_ids
+    length = max(len(p) + len(a) for p, a in zip(prompts, answers))
+    ids = torch.full((len(examples), length), tokenizer.pad_token_id)
+    labels = torch.full_like(ids, -100)
+    for row, (p, a) in enumerate(zip(prompts, answers)):
+        ids[row, : len(p) + len(a)] = torch.tensor(p + a)
+        labels[row, len(p) : len(p) + len(a)] = torch.tensor(a)
+    return ids, labels
+
+
+@dataclass(frozen=True)
+class WarmUpConfig:
+    prior: Literal[tuple(PRIORS)] = "qwen_math"  # what the policy is taught, see PRIORS
+    output: str = "runs/demo/policy"  # folder of the policy
+    steps: int = 1000  # updates
+    muon_lr: float = 0.02  # of the weight matrices (Muon), decaying linearly to 0
+    lr: float = 3e-3  # of embeddings, norms and biases (AdamW), likewise
+    seed: int = 0  # of weights and texts
+
+
+def warm_up(cfg: WarmUpConfig) -> None:
+    """Train a fresh policy on the texts of a prior, save model and tokenizer; once only.
+
+    Loss: mean cross-entropy over completion tokens, the three roles averaged.
+    """
+    if finished(Path(cfg.output), asdict(cfg)):
+        return
+    torch.manual_seed(cfg.seed)
+    random = rng(cfg.seed, "warm-up")
+    tokenizer = build_tokenizer()
+    policy = build_policy(tokenizer)
+    # Muon for the matrices, AdamW for the rest: it needs about half of the steps of AdamW alone.
+    matrices = [p for name, p in policy.named_parameters() if p.ndim == 2 and "embed" not in name]
+    others = [p for name, p in policy.named_parameters() if p.ndim != 2 or "embed" in name]
+    optimizers = [
+        torch.optim.Muon(matrices, lr=cfg.muon_lr, weight_decay=0.01, momentum=0.9),
+        torch.optim.AdamW(others, lr=cfg.lr, betas=(0.9, 0.98), weight_decay=0.01),
+    ]
+    schedules = [
+        torch.optim.lr_scheduler.LambdaLR(o, lambda i: min(1, (i + 1) / 20, 1 - i / cfg.steps))
+        for o in optimizers
+    ]
+    bar = tqdm(range(cfg.steps), desc=f"warm-up {cfg.prior}", disable=None)
+    for _ in bar:
+        for make, count in ROLES:
+            examples = [make(random, PRIORS[cfg.prior]) for _ in range(count)]
+            ids, labels = encode(tokenizer, examples)
+            loss = policy(input_ids=ids, labels=labels).loss
+            (loss / len(ROLES)).backward()
+        torch.nn.utils.clip_grad_norm_(policy.parameters(), 1.0)
+        for optimizer, schedule in zip(optimizers, schedules):
+            optimizer.step()
+            optimizer.zero_grad()
+            schedule.step()
+        bar.set_postfix(judge_loss=f"{loss.item():.3f}", refresh=False)
+    save_model(Path(cfg.output), policy, tokenizer, settings=asdict(cfg))
+
+
+if __name__ == "__main__":
+    command_line(WarmUpConfig, warm_up)
