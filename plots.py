@@ -1,0 +1,170 @@
+r"""Read runs' metrics.jsonl, draw the figure of the three arms, print the table.
+
+    python plots.py --folder runs/demo --output runs/demo/cooper.png
+
+The folder holds one experiment (rule/, frozen/, cooper/) or several seeds of it (seed0/rule/, ...).
+With seeds, lines are means and bands their 95 % intervals (Student's t). Verifier grey, frozen
+reward model green, Cooper blue.
+"""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from data import InputError
+from run import command_line, read_jsonl
+
+ARMS = {  # folder: (label, colour)
+    "rule": ("rule verifier", "0.45"),
+    "frozen": ("frozen reward model", "tab:green"),
+    "cooper": ("Cooper", "tab:blue"),
+}
+# Student's t, two-sided 95 %, by number of seeds: three seeds need 2.2 times the normal width.
+T95 = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36, 9: 2.31, 10: 2.26}
+
+
+def mean_and_half_width(values: list[float]) -> tuple[float, float]:
+    """Mean and half of its 95 % interval over seeds; 0 for a single one.
+
+    >>> mean_and_half_width([0.0, 1.0])  # sample std sqrt(1/2): 12.71 * sqrt(1/2) / sqrt(2)
+    (0.5, 6.355)
+    """
+    n = len(values)
+    mean = sum(values) / n
+    if n == 1:
+        return mean, 0.0
+    std = math.sqrt(sum((v - mean) ** 2 for v in values) / (n - 1))
+    return mean, T95.get(n, 1.96) * std / math.sqrt(n)
+
+
+def load_arms(folder: str) -> dict[str, list[list[dict]]]:
+    """{arm: [history of each seed]}. Raises InputError where the folder holds no arm."""
+    arms = {}
+    for arm in ARMS:
+        files = [
+            Path(folder, arm, "metrics.jsonl"),
+            *sorted(Path(folder).glob(f"seed*/{arm}/metrics.jsonl")),
+        ]
+        if histories := [rows for file in files if (rows := read_jsonl(file))]:
+            arms[arm] = histories
+    if not arms:
+        raise InputError(
+            f"{folder} holds no {' / '.join(ARMS)} with a metrics.jsonl: run `make demo` first"
+        )
+    return arms
+
+
+def series(histories, key: str) -> tuple[list[int], list[float], list[float]]:
+    """(steps, means, half widths) of a metric over seeds, at the steps that all of them have."""
+    by_step = [{row["step"]: row[key] for row in rows if key in row} for rows in histories]
+    steps = sorted(set.intersection(*map(set, by_step)))
+    points = [mean_and_half_width([values[step] for values in by_step]) for step in steps]
+    return steps, [m for m, _ in points], [h for _, h in points]
+
+
+def smooth(values: list[float], window: int = 9) -> list[float]:
+    """Centred running mean, narrower at the ends."""
+    half = window // 2
+    parts = [values[max(0, i - half) : i + half + 1] for i in range(len(values))]
+    return [sum(part) / len(part) for part in parts]
+
+
+def draw(arms: dict, output: str, caption: str = "") -> None:
+    """True accuracy (left) and reward (right) against step, the same limits."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4.2), sharey=True)
+    for arm, histories in arms.items():
+        label, colour = ARMS[arm]
+        steps, mean, half = series(histories, "eval/accuracy")
+        left.plot(steps, mean, color=colour, lw=2.2, marker="o", ms=3.5, label=label)
+        band(left, steps, mean, half, colour)
+        steps, mean, half = series(histories, "reward")
+        right.plot(steps, mean, color=colour, lw=0.6, alpha=0.35)
+        right.plot(steps, smooth(mean), color=colour, lw=2.2, label=label)
+        band(right, steps, smooth(mean), smooth(half), colour)
+    seeds = max(map(len, arms.values()))
+    left.set(
+        title="true accuracy (rule verifier, held-out problems)",
+        xlabel="step",
+        ylabel="share correct",
+    )
+    right.set(
+        title="reward that the policy is trained on",
+        xlabel="step",
+        ylabel="mean reward",
+        ylim=(0, 1.02),
+    )
+    right.tick_params(labelleft=True)
+    left.legend(loc="lower right", frameon=False, title=f"n = {seeds} seed{'s' * (seeds > 1)}")
+    for axis in (left, right):
+        axis.grid(alpha=0.25)
+        axis.spines[["top", "right"]].set_visible(False)
+    if caption:
+        figure.text(0.01, 0.005, caption, fontsize=7.5, color="0.35")
+    figure.tight_layout(rect=(0, 0.03, 1, 1))
+    temporary = Path(output).with_suffix(".tmp.png")
+    temporary.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(temporary, dpi=130)
+    plt.close(figure)
+    temporary.replace(output)
+
+
+def band(axis, steps, mean, half, colour) -> None:
+    low, high = [m - h for m, h in zip(mean, half)], [m + h for m, h in zip(mean, half)]
+    axis.fill_between(steps, low, high, color=colour, alpha=0.15, lw=0)
+
+
+# What the table shows of each history: the column's name and the number.
+COLUMNS = {
+    "steps": lambda rows: rows[-1]["step"],
+    "accuracy": lambda rows: rows[-1]["eval/accuracy"],
+    "greedy": lambda rows: rows[-1]["eval/greedy"],
+    "peak accuracy": lambda rows: max(row.get("eval/accuracy", 0) for row in rows),
+    "RM score": lambda rows: last(rows, "reward"),
+    "RM-rule agreement": lambda rows: last(rows, "rm/agreement"),
+    "seconds": lambda rows: sum(row.get("step_time", 0) for row in rows),
+}
+
+
+def last(rows, key: str, count: int = 10) -> float:
+    """Mean over the last `count` steps of a noisy per-step metric; nan where it is not logged."""
+    values = [row[key] for row in rows[-count:] if key in row]
+    return sum(values) / len(values) if values else math.nan
+
+
+def table(arms: dict) -> str:
+    """Markdown: one row an arm, mean +- half of the 95 % interval over seeds."""
+    lines = ["| arm | " + " | ".join(COLUMNS) + " |", "|---" * (len(COLUMNS) + 1) + "|"]
+    for arm, histories in arms.items():
+        cells = []
+        for name, number in COLUMNS.items():
+            mean, half = mean_and_half_width([number(rows) for rows in histories])
+            digits = 0 if name in ("steps", "seconds") else 2
+            if math.isnan(mean) or (arm == "rule" and name.startswith("RM")):
+                cells.append("-")
+            else:
+                cells.append(f"{mean:.{digits}f}" + (f" ± {half:.{digits}f}" if half else ""))
+        lines.append(f"| {ARMS[arm][0]} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class PlotConfig:
+    folder: str = "runs/demo"  # holds rule/, frozen/, cooper/, or seed*/ with them inside
+    output: str = "runs/demo/cooper.png"  # the figure
+    caption: str = ""  # small print below it: config, seeds, command
+
+
+def main(cfg: PlotConfig) -> None:
+    arms = load_arms(cfg.folder)
+    draw(arms, cfg.output, cfg.caption)
+    print(table(arms))
+    print(f"figure: {cfg.output}")
+
+
+if __name__ == "__main__":
+    command_line(PlotConfig, main)

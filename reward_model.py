@@ -1,0 +1,302 @@
+r"""A reference-conditioned reward model: question + reference + completion -> one logit z.
+
+    <question>q</question> <reference_answer>r</reference_answer> <completion>y</completion>  ->  z
+    score = sigmoid(z)
+
+The backbone is a causal LM, the head a linear map read at the last token (Cooper's VerifyRM,
+arXiv:2508.05613). This file trains the initial one offline, from data labelled twice:
+
+    1 sample completions of the policy
+    2 label each by the rule and by a judge LLM: the rule is precise but misses equivalent forms,
+      a judge the other way round
+    3 drop those on which the two disagree ("hybrid annotation")
+    4 fit  BCE = -mean[ y log sigmoid(z) + (1 - y) log(1 - sigmoid(z)) ]
+
+An option that the paper does not have, `swap_share`: negatives that are correct completions beside
+another problem's reference. A small reward model first learns what correct solutions look like and
+only late to compare the answer; it is that shortcut which the policy exploits.
+
+    python reward_model.py --model runs/demo/policy --output runs/demo/rm
+
+Any Hugging Face AutoModelForSequenceClassification folder with one label can take its place.
+"""
+
+import json
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from tqdm import tqdm
+from transformers import AutoModelForSequenceClassification
+
+import rewards
+from data import InputError, format_input, judge_prompt, load_problems
+from grpo import optimizer_step
+from rollout import (
+    Rollouts,
+    autocast,
+    check_model_name,
+    device,
+    load_policy,
+    load_tokenizer,
+    sample,
+)
+from run import command_line, finished, rng, save_model, torch_rng
+from verifier import equivalent
+
+
+def bce_loss(z: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """-mean[ y log sigmoid(z) + (1 - y) log(1 - sigmoid(z)) ]; z, y: [B], y in {0, 1}.
+
+    >>> bce_loss(torch.tensor([0.0]), torch.tensor([1.0]))  # log 2
+    tensor(0.6931)
+    """
+    return F.binary_cross_entropy_with_logits(z, y.to(z))
+
+
+def pairwise_loss(z_pos: torch.Tensor, z_neg: torch.Tensor) -> torch.Tensor:
+    """-mean log sigmoid(z_pos - z_neg), on logits (Bradley-Terry; Cooper eq. for L_RM); z: [pairs].
+
+    >>> pairwise_loss(torch.tensor([1.0]), torch.tensor([1.0]))  # undecided: log 2
+    tensor(0.6931)
+    """
+    return -F.logsigmoid(z_pos - z_neg).mean()
+
+
+class RewardModel:
+    """A sequence classifier with one label, its tokenizer, and the template around both."""
+
+    def __init__(self, model, tokenizer, max_length: int = 2048, batch: int = 256):
+        """max_length: tokens an input is cut to. batch: inputs scored at a time."""
+        if model.config.num_labels != 1:
+            labels = model.config.num_labels
+            raise InputError(f"a reward model has one label, this one has {labels}")
+        if tokenizer.pad_token_id is None:
+            tokenizer.pad_token = tokenizer.eos_token
+        # The head reads the last token that is not pad: the model must know which id that is.
+        model.config.pad_token_id = tokenizer.pad_token_id
+        self.model, self.tokenizer = model.to(device()).eval(), tokenizer
+        self.max_length = min(
+            max_length, getattr(model.config, "max_position_embeddings", max_length)
+        )
+        self.batch = batch
+
+    @classmethod
+    def load(cls, name: str) -> "RewardModel":
+        """A folder or hub name; of a causal LM it takes the backbone and draws a new head."""
+        check_model_name(name)
+        try:
+            model = AutoModelForSequenceClassification.from_pretrained(
+                name, num_labels=1, dtype=torch.float32
+            )
+            return cls(model, load_tokenizer(name))
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"cannot load reward model {name!r}: {str(error).splitlines()[0]}"
+            ) from None
+
+    def logits(self, questions, references, completions) -> torch.Tensor:
+        """z [B] of three lists of B strings, with gradient where it is enabled."""
+        texts = [format_input(*row) for row in zip(questions, references, completions, strict=True)]
+        tokens = self.tokenizer(
+            texts,
+            add_special_tokens=False,
+            padding=True,
+            padding_side="right",
+            truncation=True,
+            max_length=self.max_length,
+            return_token_type_ids=False,
+            return_tensors="pt",
+        ).to(self.model.device)
+        with autocast():
+            return self.model(**tokens).logits[:, 0].float()
+
+    @torch.no_grad()
+    def score(self, questions, references, completions) -> torch.Tensor:
+        """sigmoid(z) [B] in (0, 1), no gradient, dropout off."""
+        self.model.eval()
+        rows = list(zip(questions, references, completions, strict=True))
+        parts = [rows[i : i + self.batch] for i in range(0, len(rows), self.batch)]
+        return torch.cat([self.logits(*zip(*part)) for part in parts]).sigmoid()
+
+    def reward(self, rollouts: Rollouts) -> torch.Tensor:
+        """The score as a reward on rollouts, [B]."""
+        problems = rollouts.problems
+        return self.score(
+            [p.question for p in problems], [p.answer for p in problems], rollouts.texts
+        )
+
+
+# --------------------------------------------------------------------------------------------------
+# Data: hybrid annotation
+
+
+@dataclass(frozen=True)
+class Example:
+    question: str
+    reference: str
+    completion: str
+    label: int  # 1 where the completion's answer agrees with the reference
+
+
+def judge(policy, tokenizer, rollouts: Rollouts) -> list[int | None]:
+    """Ask an LLM for Yes (1) or No (0) on each rollout, greedily; None where it says neither."""
+    problems = rollouts.problems
+    prompts = [
+        judge_prompt(p.question, p.answer, text) for p, text in zip(problems, rollouts.texts)
+    ]
+    said = sample(policy, tokenizer, problems, 1, 8, temperature=0.0, prompts=prompts).texts
+    verdicts = []
+    for text in said:
+        yes, no = text.lower().rfind("yes"), text.lower().rfind("no")  # the last word counts
+        verdicts.append(None if yes == no else int(yes > no))
+    return verdicts
+
+
+def annotate(
+    policy,
+    tokenizer,
+    judge_policy,
+    judge_tokenizer,
+    problems,
+    group_size,
+    max_new_tokens,
+    generator,
+):
+    """Sample completions, label them by rule and judge -> (examples both agree on, share kept)."""
+    rollouts = sample(policy, tokenizer, problems, group_size, max_new_tokens, generator=generator)
+    by_rule = rewards.rule(rollouts).int().tolist()
+    by_judge = judge(judge_policy, judge_tokenizer, rollouts)
+    rows = zip(rollouts.problems, rollouts.texts, by_rule, by_judge)
+    kept = [Example(p.question, p.answer, text, r) for p, text, r, j in rows if r == j]
+    return kept, len(kept) / len(by_rule)
+
+
+def swap_references(examples: list[Example], random) -> list[Example]:
+    """Correct completions beside another example's reference: the same text must now score low."""
+    references = [e.reference for e in examples]
+    swapped = []
+    for e in (e for e in examples if e.label == 1):
+        other = random.choice(references)
+        if not equivalent(other, e.reference):
+            swapped.append(Example(e.question, other, e.completion, 0))
+    return swapped
+
+
+# --------------------------------------------------------------------------------------------------
+# Measuring
+
+
+def measure(rm: RewardModel, examples: list[Example]) -> dict[str, float]:
+    """Accuracy at score 1/2, and expected calibration error over ten bins of the score."""
+    score = rm.score(*_columns(examples)).cpu()
+    label = torch.tensor([float(e.label) for e in examples])
+    bins = (score * 10).long().clamp(max=9)
+    gaps = [(score[bins == b] - label[bins == b]).sum().abs().item() for b in range(10)]
+    return {
+        "accuracy": ((score > 0.5) == label.bool()).float().mean().item(),
+        "calibration_error": sum(gaps) / len(examples),
+    }
+
+
+def _columns(examples):
+    return tuple(zip(*[(e.question, e.reference, e.completion) for e in examples]))
+
+
+# --------------------------------------------------------------------------------------------------
+# Training
+
+
+@dataclass(frozen=True)
+class RewardModelConfig:
+    model: str = "runs/demo/policy"  # policy that is sampled; its backbone starts the reward model
+    judge: str | None = None  # LLM that labels beside the rule; none takes model
+    data: str = "arithmetic"  # problems: "arithmetic", a .jsonl file, or a named benchmark
+    output: str = "runs/demo/rm"  # folder of the reward model
+    problems: int = 1000  # problems sampled; a tenth of them is held out
+    group_size: int = 8  # completions a problem
+    max_new_tokens: int = 32  # length limit of a completion, tokens
+    steps: int = 300  # updates
+    batch: int = 128  # examples an update, half of them right
+    swap_share: float = (
+        0.0  # share of a batch that is correct completions beside a wrong reference, 0 to 0.5
+    )
+    lr: float = 1e-3  # peak of AdamW, cosine to 0; 2e-5 for a real LLM
+    max_grad_norm: float = 1.0  # gradients are clipped to this norm
+    seed: int = 0  # of sampling, batches and the new head
+
+
+def make_examples(cfg: RewardModelConfig) -> tuple[list[Example], list[Example], float]:
+    """(training examples, held-out examples of other problems, share kept by the annotation)."""
+    policy, tokenizer = load_policy(cfg.model)
+    judge_policy, judge_tokenizer = load_policy(cfg.judge) if cfg.judge else (policy, tokenizer)
+    problems = load_problems(cfg.data, "train", cfg.problems, cfg.seed)
+    generator = torch_rng(policy.device, cfg.seed, "annotate")
+    train, held_out, shares, batch = [], [], [], 32
+    for i in tqdm(range(0, len(problems), batch), desc="annotate", disable=None):
+        examples, share = annotate(
+            policy, tokenizer, judge_policy, judge_tokenizer, problems[i : i + batch],
+            cfg.group_size, cfg.max_new_tokens, generator,
+        )  # fmt: skip
+        shares.append(share)
+        (held_out if i < len(problems) / 10 else train).extend(examples)
+    return train, held_out, sum(shares) / len(shares)
+
+
+def fit(rm: RewardModel, examples: list[Example], cfg: RewardModelConfig) -> None:
+    """BCE on balanced batches: half right, `swap_share` right beside a wrong reference."""
+    random = rng(cfg.seed, "fit")
+    right = [e for e in examples if e.label == 1]
+    wrong = [e for e in examples if e.label == 0]
+    if not right or not wrong:
+        raise InputError(
+            f"the policy's samples are all {'wrong' if wrong else 'right'}: nothing to tell apart"
+        )
+    swapped = swap_references(examples, random) or wrong
+    optimizer = torch.optim.AdamW(rm.model.parameters(), lr=cfg.lr, weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, cfg.lr, total_steps=cfg.steps, pct_start=0.05
+    )
+    rm.model.train()
+    bar = tqdm(range(cfg.steps), desc="reward model", disable=None)
+    for _ in bar:
+        half, swaps = cfg.batch // 2, round(cfg.batch * cfg.swap_share)
+        batch = random.choices(right, k=half) + random.choices(wrong, k=half - swaps)
+        batch += random.choices(swapped, k=swaps)
+        loss = bce_loss(
+            rm.logits(*_columns(batch)), torch.tensor([e.label for e in batch]).to(rm.model.device)
+        )
+        loss.backward()
+        optimizer_step(rm.model, optimizer, cfg.max_grad_norm)
+        schedule.step()
+        bar.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
+    rm.model.eval()
+
+
+def train(cfg: RewardModelConfig) -> dict[str, float]:
+    """Annotate, fit, measure, save; once only. Returns what was measured, and metrics.json."""
+    began, folder = time.time(), Path(cfg.output)
+    if finished(folder, asdict(cfg)):
+        return json.loads((folder / "metrics.json").read_text())
+    examples, held_out, kept = make_examples(cfg)
+    torch.manual_seed(cfg.seed)  # the new head
+    rm = RewardModel.load(cfg.model)
+    fit(rm, examples, cfg)
+    swapped = swap_references(held_out, rng(cfg.seed, "held out"))
+    result = {
+        "annotation_kept": kept,
+        "examples": len(examples),
+        **{f"held_out/{name}": value for name, value in measure(rm, held_out).items()},
+        "held_out/swap_accuracy": measure(rm, swapped)["accuracy"],
+        "seconds": time.time() - began,
+    }
+    save_model(folder, rm.model, rm.tokenizer, settings=asdict(cfg), metrics=result)
+    for name, value in result.items():
+        print(f"  {name:28} {value:.3f}")
+    return result
+
+
+if __name__ == "__main__":
+    command_line(RewardModelConfig, train)
