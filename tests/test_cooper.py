@@ -1,0 +1,214 @@
+"""The two stages: who becomes a pair, who changes whose weights, and the frozen arm."""
+
+import dataclasses
+import random
+
+import pytest
+import torch
+
+import cooper
+import grpo
+import rewards
+from cooper import CooperConfig, is_negative, make_negatives, select_positives
+from data import Problem
+from reward_model import RewardModel
+
+PROBLEMS = [Problem("1 + 1 = ?", "2"), Problem("2 + 2 = ?", "4"), Problem("3 + 3 = ?", "6")]
+TEXTS = [
+    *["I guess \\boxed{2}", "I guess \\boxed{3}", "I guess \\boxed{2}"],  # rows 0 and 2 correct
+    *["I guess \\boxed{5}", "I guess 4", "I guess \\boxed{6}"],  # none correct
+    *["I guess \\boxed{1}", "I guess \\boxed{6}", "I guess \\boxed{2}"],  # row 7 correct
+]
+
+
+@pytest.fixture
+def rollouts(make_rollouts):
+    return make_rollouts(TEXTS, PROBLEMS, 3)
+
+
+@pytest.fixture
+def cfg(untrained, tmp_path):
+    return CooperConfig(
+        model=untrained, rm_model=untrained, output=str(tmp_path / "run"), steps=2,
+        prompts=4, group_size=4,
+        max_new_tokens=8, assistant_max_new_tokens=8, eval_every=2, eval_problems=4, eval_samples=2,
+    )  # fmt: skip
+
+
+# -- pairs ---------------------------------------------------------------------------------------
+
+
+def test_positives_come_only_from_rows_the_rule_proves_correct(rollouts):
+    correct = rewards.rule(rollouts)
+    seen = [tuple(select_positives(rollouts, correct, random.Random(s))) for s in range(50)]
+    assert set(seen) == {(0, 7), (2, 7)}, (
+        "one correct row a prompt, at random, none for the second prompt"
+    )
+
+
+def test_positives_of_a_batch_without_any_correct_row(rollouts):
+    assert select_positives(rollouts, [False] * 9, random.Random(0)) == []
+
+
+@pytest.mark.parametrize(
+    "text, reference, negative",
+    [
+        ("so \\boxed{3}", "2", True),
+        ("so \\boxed{2}", "2", False),  # still right
+        ("so \\boxed{4/2}", "2", False),  # right in another form
+        ("so 3", "2", False),  # holds no boxed answer: does not parse
+        ("so \\boxed{", "2", False),  # cut off
+        ("", "2", False),
+    ],
+)
+def test_a_negative_must_parse_and_be_wrong_against_the_reference(text, reference, negative):
+    assert is_negative(text, reference) is negative
+
+
+def scripted_assistant(monkeypatch, make_rollouts, replies):
+    """The n-th call of the assistant answers with replies[n]; returns the prompts it was given."""
+    calls = []
+
+    def sample(model, tokenizer, problems, group_size, *args, prompts, **kwargs):
+        calls.append(prompts)
+        return make_rollouts(replies[len(calls) - 1], problems, group_size)
+
+    monkeypatch.setattr(cooper, "sample", sample)
+    return calls
+
+
+def test_negatives_are_retried_until_wrong_and_dropped_after_the_last_try(
+    rollouts, make_rollouts, monkeypatch
+):
+    right, wrong = "I guess \\boxed{6}", "I guess \\boxed{9}"
+    replies = [["I guess \\boxed{3}", right], [right], ["I guess 7"], [right]]
+    calls = scripted_assistant(monkeypatch, make_rollouts, replies)
+    negatives = make_negatives(None, None, rollouts, [0, 7], 8, max_retries=3)
+    assert negatives == ["I guess \\boxed{3}", None]
+    assert [len(prompts) for prompts in calls] == [2, 1, 1, 1], (
+        "only what is missing is asked again"
+    )
+    assert "Problem: 3 + 3 = ?\nCorrect solution: I guess \\boxed{6}" in calls[1][0]
+    calls = scripted_assistant(monkeypatch, make_rollouts, [[right, right], [wrong, wrong]])
+    assert make_negatives(None, None, rollouts, [0, 7], 8)[1] == wrong
+    assert len(calls) == 2
+
+
+def test_rejected_rollouts_come_from_the_same_prompt(rollouts):
+    correct = rewards.rule(rollouts).bool().tolist()
+    drawn = {
+        tuple(cooper.rejected_rollouts(rollouts, correct, [0, 7], random.Random(s)))
+        for s in range(50)
+    }
+    assert {a for a, _ in drawn} == {TEXTS[1]} and {b for _, b in drawn} == {TEXTS[6], TEXTS[8]}
+    assert cooper.rejected_rollouts(rollouts, [True] * 9, [0], random.Random(0)) == [None]
+
+
+# -- the reward-model update ---------------------------------------------------------------------
+
+
+def pairs():
+    return [
+        (p.question, p.answer, f"I guess \\boxed{{{p.answer}}}", "I guess \\boxed{9}")
+        for p in PROBLEMS
+    ]
+
+
+def test_update_teaches_the_pairs_and_does_not_depend_on_the_micro_batch(untrained, cfg):
+    def after(micro):
+        torch.manual_seed(0)
+        rm = RewardModel.load(untrained)
+        optimizer = torch.optim.SGD(rm.model.parameters(), lr=0.05)
+        config = dataclasses.replace(cfg, rm_micro_batch=micro)
+        stats = [cooper.update_reward_model(rm, optimizer, pairs(), config) for _ in range(30)]
+        return stats, rm
+
+    stats, rm = after(None)
+    assert stats[-1]["rm/loss"] < stats[0]["rm/loss"] and stats[-1]["rm/pair_accuracy"] == 1.0
+    assert not rm.model.training
+    part, _ = after(1)
+    assert part[0] == pytest.approx(stats[0], abs=1e-5)
+    assert part[-1]["rm/loss"] == pytest.approx(stats[-1]["rm/loss"], abs=1e-3)
+
+
+def test_no_pairs_is_no_update(untrained, cfg):
+    rm = RewardModel.load(untrained)
+    before = fingerprint(rm.model)
+    optimizer = torch.optim.AdamW(rm.model.parameters(), lr=1.0)
+    cooper.update_reward_model(rm, optimizer, [], cfg)
+    assert fingerprint(rm.model) == before
+
+
+def fingerprint(model):
+    return hash(b"".join(p.detach().numpy().tobytes() for p in model.parameters()))
+
+
+def test_each_stage_changes_only_its_own_weights(
+    untrained, cfg, make_rollouts, monkeypatch, tokenizer
+):
+    learner = grpo.start(cfg)
+    torch.manual_seed(0)
+    rm = RewardModel.load(untrained)
+    policy_before, rm_before = fingerprint(learner.policy), fingerprint(rm.model)
+    rollouts, _, row = cooper.grpo_step(learner, rm.reward, cfg, 1)
+    policy_after = fingerprint(learner.policy)
+    assert row["grad_norm"] > 0 and policy_after != policy_before
+    assert fingerprint(rm.model) == rm_before, "the policy stage touched the reward model"
+    assert all(p.grad is None for p in rm.model.parameters())
+
+    monkeypatch.setattr(
+        cooper,
+        "make_negatives",
+        lambda a, t, r, positives, *x: ["I guess \\boxed{0}"] * len(positives),
+    )
+    hand_made = make_rollouts(TEXTS, PROBLEMS, 3)
+    optimizer = torch.optim.AdamW(rm.model.parameters(), lr=1e-3)
+    small = dataclasses.replace(cfg, prompts=3, group_size=3)
+    stats = cooper.reward_model_step(rm, optimizer, learner.policy, tokenizer, hand_made, small, 1)
+    assert stats["rm/valid_rate"] == pytest.approx(2 / 3)
+    assert fingerprint(rm.model) != rm_before
+    assert fingerprint(learner.policy) == policy_after, "the reward-model stage touched the policy"
+
+
+def numbers(history):
+    return [
+        {k: v for k, v in row.items() if k != "step_time" and not k.startswith("rm/")}
+        for row in history
+    ]
+
+
+def test_frozen_arm_is_bit_identical_to_grpo_on_that_reward_model(untrained, cfg, tmp_path):
+    frozen = dataclasses.replace(cfg, rm_lr=0.0)
+    torch.manual_seed(0)
+    ours = cooper.train(frozen)
+    fields = {f.name: getattr(frozen, f.name) for f in dataclasses.fields(grpo.GRPOConfig)}
+    torch.manual_seed(0)
+    rm = RewardModel.load(untrained)
+    plain = grpo.train(
+        grpo.GRPOConfig(**fields | {"output": str(tmp_path / "plain")}), reward=rm.reward
+    )
+    assert numbers(ours) == numbers(plain) and len(ours) == 3
+    a, b = (torch.load(tmp_path / d / "checkpoint.pt")["policy"] for d in ("run", "plain"))
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_the_reward_model_moves_when_it_may(untrained, cfg, monkeypatch):
+    monkeypatch.setattr(rewards, "rule", lambda r: torch.ones(len(r.texts)))
+    monkeypatch.setattr(
+        cooper,
+        "make_negatives",
+        lambda a, t, r, positives, *x: ["I guess \\boxed{0}"] * len(positives),
+    )
+    history = cooper.train(cfg)
+    assert [row["rm/valid_rate"] for row in history[1:]] == [1.0, 1.0]
+    for name in (
+        "rm/loss",
+        "rm/margin",
+        "rm/pair_accuracy",
+        "rm/grad_norm",
+        "rm/agreement",
+        "reward",
+        "accuracy",
+    ):
+        assert name in history[-1]
+    assert "rm/held_out_accuracy" in history[0] and "eval/greedy" in history[-1]

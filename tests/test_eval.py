@@ -1,0 +1,74 @@
+"""pass@k against enumeration, the interval against simulation, evaluate on a scripted policy."""
+
+import itertools
+import json
+
+import pytest
+import torch
+
+import eval as evaluation
+from data import Problem
+from eval import interval, pass_at_k
+
+
+@pytest.mark.parametrize("n, c", [(1, 0), (1, 1), (4, 1), (5, 2), (6, 6), (6, 0)])
+def test_pass_at_k_is_the_share_of_subsets_with_a_correct_one(n, c):
+    for k in range(1, n + 1):
+        subsets = list(itertools.combinations([True] * c + [False] * (n - c), k))
+        assert pass_at_k(n, c, k) == pytest.approx(sum(map(any, subsets)) / len(subsets))
+
+
+@pytest.mark.parametrize("n, c, k", [(4, 5, 1), (4, -1, 1), (4, 1, 5), (4, 1, 0)])
+def test_pass_at_k_refuses_what_makes_no_sense(n, c, k):
+    with pytest.raises(ValueError):
+        pass_at_k(n, c, k)
+
+
+def test_interval_of_single_samples_is_wilsons():
+    # Wilson (1927), z = 1.96: 1 of 10 -> 0.0179 .. 0.4042; 0 of 10 -> 0 .. 0.2775
+    assert interval([1.0] + [0.0] * 9) == pytest.approx((0.0179, 0.4042), abs=1e-4)
+    assert interval([0.0] * 10) == pytest.approx((0.0, 0.2775), abs=1e-4)
+
+
+def test_interval_covers_95_percent_where_samples_of_a_problem_hang_together():
+    generator = torch.Generator().manual_seed(0)
+    trials, problems, samples = 1000, 60, 8
+    ability = torch.rand(trials, problems, generator=generator)  # uniform: true accuracy 1/2
+    draws = torch.rand(trials, problems, samples, generator=generator) < ability[:, :, None]
+    covered = 0
+    for shares in draws.double().mean(2).tolist():
+        low, high = interval(shares)
+        covered += low <= 0.5 <= high
+    assert 0.93 <= covered / trials <= 0.975
+
+
+def test_evaluate_counts_by_the_rule(policy, tokenizer, make_rollouts, monkeypatch):
+    problems = [Problem("1 + 1 = ?", "2"), Problem("2 + 2 = ?", "4")]
+    texts = [
+        "I guess \\boxed{2}",
+        "I guess 2",
+        "python x = 2 print \\boxed{4}",
+        "I guess \\boxed{5}",
+    ]
+    monkeypatch.setattr(evaluation, "sample", lambda *a, **k: make_rollouts(texts, problems, 2))
+    keep = []
+    result = evaluation.evaluate(policy, tokenizer, problems, samples=2, keep=keep)
+    assert result["accuracy"] == 0.5 and result["pass@1"] == 0.5 and result["pass@2"] == 1.0
+    assert (result["boxed"], result["code"], result["truncated"]) == (0.75, 0.25, 0.0)
+    assert [row["correct"] for row in keep] == [True, False, True, False], "no box is no answer"
+    assert result["accuracy_low"] < 0.5 < result["accuracy_high"]
+
+
+def test_evaluate_does_not_depend_on_who_else_draws(policy, tokenizer):
+    problems = [Problem("1 + 1 = ?", "2")] * 3
+    first = evaluation.evaluate(policy, tokenizer, problems, samples=4)
+    torch.manual_seed(123)
+    assert evaluation.evaluate(policy, tokenizer, problems, samples=4) == first
+
+
+def test_command_writes_every_completion(untrained, tmp_path, capsys):
+    output = tmp_path / "samples.jsonl"
+    evaluation.main(evaluation.EvalConfig(untrained, limit=3, samples=2, output=str(output)))
+    rows = [json.loads(line) for line in output.read_text().splitlines()]
+    assert len(rows) == 6 and set(rows[0]) == {"question", "reference", "completion", "correct"}
+    assert "3 problems x 2 samples" in capsys.readouterr().out

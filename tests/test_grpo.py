@@ -1,0 +1,351 @@
+"""The mathematics of grpo.py against numbers worked out by hand, or exactly by enumeration."""
+
+import dataclasses
+import itertools
+import math
+
+import pytest
+import torch
+
+import grpo
+import rollout
+from data import InputError
+from grpo import GRPOConfig, group_advantages, kl_estimate, policy_loss, token_logprobs
+
+CFG = GRPOConfig(clip_eps=0.2)
+
+
+def leaf(values):
+    return torch.tensor(values, dtype=torch.float64, requires_grad=True)
+
+
+# -- advantages ----------------------------------------------------------------------------------
+
+
+def test_advantages_of_one_success_in_four():
+    reward = torch.tensor([[1.0, 0.0, 0.0, 0.0]], dtype=torch.float64)
+    # mean 1/4; sample std = sqrt((9/16 + 3/16) / 3) = 1/2
+    scaled = torch.tensor([[1.5, -0.5, -0.5, -0.5]], dtype=torch.float64)
+    assert torch.allclose(group_advantages(reward), scaled, atol=1e-5)
+    plain = torch.tensor([[0.75, -0.25, -0.25, -0.25]], dtype=torch.float64)
+    assert torch.equal(group_advantages(reward, scale_by_std=False), plain)
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0, 0.1, 0.7310585975646973])
+@pytest.mark.parametrize("scale", [True, False])
+def test_equal_rewards_give_exactly_zero_advantage(value, scale):
+    # The float mean of eight 0.1s is not 0.1: without care this row becomes +-1.
+    assert torch.equal(group_advantages(torch.full((3, 8), value), scale), torch.zeros(3, 8))
+
+
+def test_groups_do_not_mix():
+    both = group_advantages(torch.tensor([[1.0, 0.0], [5.0, 9.0]]))
+    assert torch.allclose(both, torch.tensor([[0.7071, -0.7071], [-0.7071, 0.7071]]), atol=1e-4)
+
+
+def test_a_group_of_one_is_refused():
+    with pytest.raises(InputError, match="at least 2"):
+        group_advantages(torch.tensor([[1.0]]))
+
+
+# -- clipped objective ---------------------------------------------------------------------------
+
+SIX_POINTS = [  # advantage, ratio, objective, d objective / d ratio
+    (1, 0.5, 0.5, 1.0),
+    (1, 1.0, 1.0, 1.0),
+    (1, 1.5, 1.2, 0.0),
+    (-1, 0.5, -0.8, 0.0),
+    (-1, 1.0, -1.0, -1.0),
+    (-1, 1.5, -1.5, -1.0),
+]
+
+
+@pytest.mark.parametrize("advantage, ratio, objective, slope", SIX_POINTS)
+def test_clip_at_six_points(advantage, ratio, objective, slope):
+    logp, one = leaf([[math.log(ratio)]]), torch.ones(1, 1, dtype=torch.float64)
+    loss, _ = policy_loss(logp, 0 * one, advantage * one[0], one, CFG)
+    loss.backward()
+    assert -loss.item() == pytest.approx(objective, abs=1e-12)
+    # d ratio / d logp = ratio
+    assert -logp.grad.item() == pytest.approx(slope * ratio, abs=1e-12), (
+        "clip wrong for this sign of A"
+    )
+
+
+@pytest.mark.parametrize(
+    "fields, bounds",
+    [
+        ({"clip_eps": 0.2}, (0.8, 1.2)),
+        ({"clip_eps": None}, (-math.inf, math.inf)),
+        ({"clip_eps_high": 0.28}, (0.8, 1.28)),
+        ({"clip_eps": None, "clip_eps_low": 0.1}, (0.9, math.inf)),
+        ({"clip_eps_low": math.inf}, (-math.inf, 1.2)),
+    ],
+)
+def test_clip_bounds(fields, bounds):
+    assert grpo.clip_bounds(dataclasses.replace(CFG, **fields)) == pytest.approx(bounds)
+
+
+def test_no_clip_is_the_importance_weighted_objective():
+    logp, old = leaf([[0.9, -1.0], [0.0, 2.0]]), torch.zeros(2, 2, dtype=torch.float64)
+    adv, mask = torch.tensor([2.0, -1.0]).double(), torch.tensor([[1.0, 1.0], [1.0, 0.0]]).double()
+    loss, _ = policy_loss(logp, old, adv, mask, dataclasses.replace(CFG, clip_eps=None))
+    by_hand = -(2 * 2.45960311 + 2 * 0.36787944 - 1 * 1.0) / 3  # e^0.9, e^-1, e^0 over three tokens
+    assert loss.item() == pytest.approx(by_hand, abs=1e-7)
+
+
+def test_clip_shares_by_sign_of_the_advantage():
+    ratio = torch.tensor([[1.5, 0.5, 1.0], [1.5, 0.5, 1.0]])
+    _, stats = policy_loss(
+        ratio.log(), torch.zeros(2, 3), torch.tensor([1.0, -1.0]), torch.ones(2, 3), CFG
+    )
+    # Only (A > 0, 1.5) and (A < 0, 0.5) are clipped; the other two far ratios keep their gradient.
+    assert stats["clip_ratio/high_mean"] == pytest.approx(1 / 6)
+    assert stats["clip_ratio/low_mean"] == pytest.approx(1 / 6)
+    assert stats["clip_ratio/region_mean"] == pytest.approx(2 / 6)
+
+
+def test_first_update_clip_does_nothing_and_later_ones_differ():
+    generator = torch.Generator().manual_seed(1)
+    old = torch.randn(4, 5, generator=generator, dtype=torch.float64)
+    adv, mask = torch.tensor([1.0, -1.0, 2.0, -0.5]).double(), torch.ones(4, 5).double()
+
+    def gradient(shift, eps):
+        logp = (old + shift).requires_grad_(True)
+        loss, _ = policy_loss(logp, old, adv, mask, dataclasses.replace(CFG, clip_eps=eps))
+        loss.backward()
+        return logp.grad
+
+    assert torch.equal(gradient(0.0, 0.2), gradient(0.0, None)), "ratio is 1: clipping cannot act"
+    assert not torch.equal(gradient(0.5, 0.2), gradient(0.5, None))
+
+
+def test_first_update_is_reinforce_with_baseline_and_its_loss_is_zero():
+    logp = leaf([[-1.0, -2.0], [-0.5, -3.0]])
+    adv, mask = torch.tensor([0.75, -0.75]).double(), torch.ones(2, 2).double()
+    loss, _ = policy_loss(logp, logp.detach(), adv, mask, CFG)
+    loss.backward()
+    assert loss.item() == pytest.approx(0, abs=1e-12)
+    reinforce = -torch.tensor([[0.75, 0.75], [-0.75, -0.75]]).double() / 4  # -A d logp / (4 tokens)
+    assert torch.allclose(logp.grad, reinforce) and logp.grad.norm() > 0
+
+
+# -- KL ------------------------------------------------------------------------------------------
+
+
+def test_kl_estimators_have_the_right_mean_and_orientation():
+    pi, ref = torch.tensor([[0.5, 0.3, 0.2], [0.2, 0.2, 0.6]], dtype=torch.float64)
+    kl = 0.5 * math.log(2.5) + 0.3 * math.log(1.5) + 0.2 * math.log(1 / 3)  # KL(pi || ref) = 0.3601
+    for name in ("k1", "k3"):
+        mean = (pi * kl_estimate(pi.log(), ref.log(), name)).sum().item()
+        assert mean == pytest.approx(kl, abs=1e-12), f"{name} estimates another divergence"
+    assert kl_estimate(pi.log(), ref.log(), "k1").min() < 0  # a single k1 can be negative
+    assert kl_estimate(pi.log(), ref.log(), "k3").min() >= 0  # a single k3 cannot
+
+
+def test_kl_gradients_are_what_the_docstring_says():
+    """As loss terms at tokens of pi: k1 has zero expected gradient, k2 that of KL(pi || ref)."""
+    theta, ref = leaf([0.3, -0.2, 0.5]), torch.tensor([0.2, 0.2, 0.6]).double().log()
+    pi = theta.detach().softmax(0)
+    exact = torch.autograd.grad((theta.softmax(0) * (theta.log_softmax(0) - ref)).sum(), theta)[0]
+    expected = {}
+    for name in ("k1", "k2", "k3"):
+        mean = (pi * kl_estimate(theta.log_softmax(0), ref, name)).sum()
+        expected[name] = torch.autograd.grad(mean, theta)[0]
+    assert torch.allclose(expected["k1"], torch.zeros(3).double(), atol=1e-12)
+    assert torch.allclose(expected["k2"], exact, atol=1e-12)
+    reverse = torch.autograd.grad((ref.exp() * (ref - theta.log_softmax(0))).sum(), theta)[0]
+    assert torch.allclose(expected["k3"], reverse, atol=1e-12)  # that of KL(ref || pi)
+
+
+def test_kl_raises_the_loss():
+    logp, ref, mask = torch.zeros(1, 1), torch.full((1, 1), -1.0), torch.ones(1, 1)
+    cfg = dataclasses.replace(CFG, kl_coef=0.1)
+    loss, stats = policy_loss(logp, logp, torch.zeros(1), mask, cfg, logp_ref=ref)
+    assert stats["kl"] == pytest.approx(math.exp(-1), abs=1e-6)  # x = 1: e^-1 - 1 + 1
+    assert loss.item() == pytest.approx(0.1 * math.exp(-1), abs=1e-6)
+
+
+# -- normalisation -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "norm, expected", [("token", -13 / 4), ("sequence", -2.5), ("constant", -13 / 20)]
+)
+def test_loss_norms_on_two_rows_of_different_length(norm, expected):
+    # Row 1: one token, A = 1. Row 2: three tokens, A = 4. Sum 13, mean of row means (1 + 4) / 2,
+    # B * T_max = 20.
+    mask = torch.tensor([[1.0, 0, 0], [1, 1, 1]])
+    cfg = dataclasses.replace(CFG, loss_norm=norm, max_new_tokens=10)
+    loss, _ = policy_loss(torch.zeros(2, 3), torch.zeros(2, 3), torch.tensor([1.0, 4.0]), mask, cfg)
+    assert loss.item() == pytest.approx(expected)
+
+
+def random_rollouts(token_rollouts, rows=6, width=5, vocabulary=4):
+    generator = torch.Generator().manual_seed(3)
+    ids = torch.randint(vocabulary, (rows, width + 2), generator=generator)
+    lengths = torch.tensor([5, 1, 3, 2, 4, 5])
+    mask = (torch.arange(width) < lengths[:, None]).float()
+    old = torch.randn(rows, width, generator=generator).double() - 1.5
+    return token_rollouts(ids[:, :2], ids[:, 2:], mask, old * mask)
+
+
+@pytest.mark.parametrize("norm", ["token", "sequence", "constant"])
+@pytest.mark.parametrize("micro", [1, 4])
+def test_gradient_does_not_depend_on_the_micro_batch(bigram, token_rollouts, norm, micro):
+    rollouts = random_rollouts(token_rollouts)
+    adv = torch.tensor([1.0, -1.0, 0.5, 2.0, -0.3, 0.0]).double()
+    table = torch.randn(4, 4, generator=torch.Generator().manual_seed(0)).double()
+
+    def after(micro_batch):
+        policy = bigram(table)
+        optimizer = torch.optim.SGD(policy.parameters(), lr=1.0)
+        cfg = dataclasses.replace(CFG, loss_norm=norm, minibatches=1, micro_batch=micro_batch)
+        stats = grpo.update(
+            policy, optimizer, rollouts, adv, cfg, generator=torch.Generator().manual_seed(0)
+        )
+        return policy.embed.weight.detach(), stats
+
+    (whole, stats), (parts, part_stats) = after(None), after(micro)
+    assert not torch.equal(whole, table), "nothing was learned: the test would pass for any code"
+    assert torch.allclose(whole, parts, atol=1e-10, rtol=0)
+    assert part_stats == pytest.approx(stats, abs=1e-6)
+
+
+def test_padding_and_batch_mates_do_not_matter(policy, make_rollouts):
+    from data import Problem
+
+    problems = [Problem("7 + 5 = ?", "12"), Problem("7 + 5 - 3 + 4 = ?", "13")]
+    rollouts = make_rollouts(["I guess \\boxed{12}", "7 plus 5 is 12 so \\boxed{13}"], problems, 1)
+    before = rollouts.completion_ids.clone()
+    both, _ = token_logprobs(policy, rollouts)
+    alone, _ = token_logprobs(policy, rollouts.rows(torch.tensor([0])))
+    width = alone.shape[1]
+    assert width < both.shape[1], "row 0 should be the shorter one"
+    assert torch.allclose(both[0, :width], alone[0], atol=1e-5)
+    assert (both[0, width:] == 0).all()
+    rollouts.completion_ids[rollouts.mask == 0] = 5  # another pad id
+    assert torch.allclose(token_logprobs(policy, rollouts)[0], both, atol=1e-5)
+    rollouts.completion_ids[rollouts.mask == 0] = before[rollouts.mask == 0]
+    assert torch.equal(rollouts.completion_ids, before), "the inputs were changed"
+
+
+# -- log-probabilities ---------------------------------------------------------------------------
+
+
+def test_token_logprobs_of_a_bigram_by_hand(bigram, token_rollouts):
+    # After token 0: logits (0, log 3) -> 1/4, 3/4. After token 1: (log 4, 0) -> 4/5, 1/5.
+    policy = bigram([[0.0, math.log(3)], [math.log(4), 0.0]])
+    rollouts = token_rollouts(torch.tensor([[0]]), torch.tensor([[1, 0]]))
+    logp, entropy = token_logprobs(policy, rollouts)
+    assert logp.tolist()[0] == pytest.approx([math.log(3 / 4), math.log(4 / 5)], abs=1e-12)
+    by_hand = [
+        0.5623351446,
+        0.5004024235,
+    ]  # -(1/4 log 1/4 + 3/4 log 3/4), -(4/5 log 4/5 + 1/5 log 1/5)
+    assert entropy.tolist()[0] == pytest.approx(by_hand, abs=1e-9)
+    hot, _ = token_logprobs(
+        policy, rollouts, temperature=0.5
+    )  # logits doubled: 1/10, 9/10 and 16/17
+    assert hot.tolist()[0] == pytest.approx([math.log(9 / 10), math.log(16 / 17)], abs=1e-12)
+
+
+def test_chunked_logprobs_equal_those_in_one_piece(policy, make_rollouts, monkeypatch):
+    from data import Problem
+
+    rollouts = make_rollouts(["7 plus 5 is 12 so \\boxed{12}"] * 2, [Problem("7 + 5 = ?", "12")], 2)
+    logp, entropy = token_logprobs(policy, rollouts)
+    (logp.sum() + entropy.sum()).backward()
+    gradient = policy.get_output_embeddings().weight.grad.clone()
+    policy.zero_grad()
+    monkeypatch.setattr(rollout, "CHUNK_ELEMENTS", 3 * len(gradient))  # three tokens a chunk
+    chunked, chunked_entropy = token_logprobs(policy, rollouts)
+    (chunked.sum() + chunked_entropy.sum()).backward()
+    assert torch.allclose(chunked, logp, atol=1e-6) and torch.allclose(
+        chunked_entropy, entropy, atol=1e-6
+    )
+    assert torch.allclose(policy.get_output_embeddings().weight.grad, gradient, atol=1e-4)
+
+
+def test_the_eos_token_receives_gradient(policy, make_rollouts, tokenizer):
+    from data import Problem
+
+    rollouts = make_rollouts(["I guess \\boxed{12}"], [Problem("7 + 5 = ?", "12")], 1)
+    logp, _ = token_logprobs(policy, rollouts)
+    last = int(rollouts.mask.sum()) - 1
+    assert rollouts.completion_ids[0, last] == tokenizer.eos_token_id
+    assert logp[0, last] != 0, "the EOS is masked out: the policy would never learn to stop"
+
+
+# -- gradients -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("norm", ["token", "sequence", "constant"])
+@pytest.mark.parametrize("kl", ["k1", "k2", "k3"])
+def test_policy_loss_gradcheck(norm, kl):
+    generator = torch.Generator().manual_seed(0)
+    logp, old, ref, entropy = torch.randn(
+        4, 3, 4, generator=generator, dtype=torch.float64
+    ).unbind()
+    mask = torch.tensor([[1.0, 1, 1, 1], [1, 1, 0, 0], [1, 0, 0, 0]]).double()
+    adv = torch.tensor([1.0, -2.0, 0.5]).double()
+    cfg = dataclasses.replace(CFG, loss_norm=norm, kl_coef=0.3, kl_estimator=kl, entropy_coef=0.1)
+
+    def loss(logp, entropy):
+        return policy_loss(logp, old, adv, mask, cfg, logp_ref=ref, entropy=entropy)[0]
+
+    assert torch.autograd.gradcheck(loss, (logp.requires_grad_(), entropy.requires_grad_()))
+
+
+def test_policy_gradient_is_unbiased_on_an_enumerable_task(bigram, token_rollouts):
+    """Mean of 4,000 group gradients against the gradient of E[reward] over all 9 completions."""
+    vocabulary, steps, group, groups = 3, 2, 4, 4000
+    generator = torch.Generator().manual_seed(0)
+    table = torch.randn(vocabulary, vocabulary, generator=generator).double()
+    worth = torch.rand(
+        vocabulary, vocabulary, generator=generator
+    ).double()  # reward of completion (a, b)
+    policy = bigram(table)
+
+    every = torch.tensor(list(itertools.product(range(vocabulary), repeat=steps)))  # [9, 2]
+    logp, _ = token_logprobs(policy, token_rollouts(torch.zeros(9, 1).long(), every))
+    expected_reward = (logp.sum(1).exp() * worth[every[:, 0], every[:, 1]]).sum()
+    exact = torch.autograd.grad(expected_reward, policy.embed.weight)[0]
+
+    pick = torch.multinomial(logp.detach().sum(1).exp(), group * groups, True, generator=generator)
+    rollouts = token_rollouts(torch.zeros(group * groups, 1).long(), every[pick])
+    reward = worth[every[pick][:, 0], every[pick][:, 1]].view(groups, group)
+    adv = group_advantages(reward, scale_by_std=False).flatten()
+    now, _ = token_logprobs(policy, rollouts)
+    cfg = dataclasses.replace(
+        CFG, loss_norm="sequence"
+    )  # mean over rows of mean over `steps` tokens
+    loss, _ = policy_loss(now, now.detach(), adv, rollouts.mask, cfg)
+    estimate = -torch.autograd.grad(loss, policy.embed.weight)[0]
+    # The group mean contains the sample itself: the expectation is (G - 1) / G of the gradient.
+    target = exact * (group - 1) / group / steps
+    assert exact.norm() > 0.03
+    assert (estimate - target).norm() < 0.05 * target.norm()
+
+
+def test_entropy_bonus_and_kl_are_off_by_default():
+    cfg = GRPOConfig()
+    assert cfg.kl_coef == 0 and cfg.entropy_coef == 0
+    mask, entropy = torch.ones(1, 2), torch.ones(1, 2)
+    zero = torch.zeros(1, 2)
+    without, _ = policy_loss(zero, zero, torch.ones(1), mask, cfg, entropy=entropy)
+    with_bonus, _ = policy_loss(
+        zero, zero, torch.ones(1), mask, dataclasses.replace(cfg, entropy_coef=0.5), entropy=entropy
+    )
+    assert (without.item(), with_bonus.item()) == (-1.0, -1.5)
+
+
+def test_a_non_finite_update_is_skipped_and_counted(bigram, token_rollouts):
+    policy = bigram(torch.zeros(4, 4))
+    rollouts = random_rollouts(token_rollouts)
+    before = policy.embed.weight.detach().clone()
+    optimizer = torch.optim.SGD(policy.parameters(), lr=1.0)
+    adv = torch.full((6,), math.nan).double()
+    stats = grpo.update(policy, optimizer, rollouts, adv, dataclasses.replace(CFG, minibatches=1))
+    assert stats["skipped_updates"] == 1
+    assert torch.equal(policy.embed.weight, before)

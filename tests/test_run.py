@@ -1,0 +1,207 @@
+"""Flags, the run folder, and that a resumed run ends with the same numbers, bit for bit."""
+
+import dataclasses
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Literal
+
+import pytest
+import torch
+
+import cooper
+import run
+from data import InputError
+
+ROOT = Path(__file__).parent.parent
+
+
+@dataclasses.dataclass(frozen=True)
+class Example:
+    """Not used outside this test."""
+
+    rate: float | None = 0.2  # a share, 50 % say; none is off
+    count: int = 3  # how many
+    kind: Literal["a", "b"] = "a"  # which
+    loud: bool = False  # whether
+
+
+# -- flags ---------------------------------------------------------------------------------------
+
+
+def test_flags_become_the_config():
+    assert run.parse_flags(Example, []) == Example()
+    given = run.parse_flags(Example, ["--rate", "0.5", "--count", "7", "--kind", "b", "--loud"])
+    assert given == Example(0.5, 7, "b", True)
+    assert run.parse_flags(Example, ["--rate", "none"]).rate is None
+
+
+@pytest.mark.parametrize(
+    "flags", [["--ratee", "1"], ["--rat", "1"], ["--count", "x"], ["--kind", "c"], ["stray"]]
+)
+def test_wrong_flags_are_refused(flags, capsys):
+    with pytest.raises(SystemExit) as stop:
+        run.parse_flags(Example, flags)
+    assert stop.value.code == 2 and "error" in capsys.readouterr().err
+
+
+def test_help_is_the_comment_beside_the_field(capsys):
+    with pytest.raises(SystemExit):
+        run.parse_flags(Example, ["--help"])
+    assert "a share, 50 % say; none is off" in " ".join(capsys.readouterr().out.split())
+
+
+CONFIGS = {
+    name: getattr(importlib.import_module(module), name)
+    for module, name in (
+        ("grpo", "GRPOConfig"), ("cooper", "CooperConfig"), ("reward_model", "RewardModelConfig"),
+        ("eval", "EvalConfig"), ("tiny", "WarmUpConfig"), ("demo", "DemoConfig"),
+        ("plots", "PlotConfig"),
+    )
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
+def test_every_field_has_a_note_for_help_and_is_read_somewhere(config):
+    notes = run.field_notes(config)
+    code = "".join(p.read_text() for p in ROOT.glob("*.py"))
+    for field in dataclasses.fields(config):
+        assert field.name in notes, f"{field.name} has no comment: --help would say nothing"
+        assert f"cfg.{field.name}" in code, f"{field.name} is a dead knob"
+
+
+def test_input_errors_end_in_one_line():
+    done = subprocess.run(
+        [sys.executable, "grpo.py", "--model", "nowhere"], capture_output=True, text=True, cwd=ROOT
+    )
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("error: no model at 'nowhere'")
+    assert "Traceback" not in done.stderr
+
+
+# -- the folder ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def cfg(untrained, tmp_path):
+    return cooper.CooperConfig(
+        model=untrained, rm_model=untrained, output=str(tmp_path / "run"), steps=5,
+        prompts=4, group_size=4, max_new_tokens=8, assistant_max_new_tokens=8, eval_every=2,
+        eval_problems=4, eval_samples=2, save_every=2, kl_coef=0.01,
+    )  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def everything_is_correct(monkeypatch):
+    """So that the untrained policy's texts make pairs and the reward model moves."""
+    monkeypatch.setattr("rewards.rule", lambda r: torch.ones(len(r.texts)))
+    monkeypatch.setattr(
+        cooper,
+        "make_negatives",
+        lambda a, t, r, positives, *x: ["I guess \\boxed{0}"] * len(positives),
+    )
+
+
+def without_times(history):
+    return [{k: v for k, v in row.items() if k != "step_time"} for row in history]
+
+
+def start(cfg):
+    torch.manual_seed(0)  # the reward head of the untrained folder
+    return cooper.train(cfg)
+
+
+@pytest.mark.parametrize("killed_in_step", [1, 3, 4])
+def test_a_killed_run_resumes_to_the_same_numbers(cfg, tmp_path, monkeypatch, killed_in_step):
+    whole = start(dataclasses.replace(cfg, output=str(tmp_path / "whole")))
+    step = cooper.grpo_step
+
+    def killed(learner, reward, config, number):
+        result = step(learner, reward, config, number)
+        if number == killed_in_step:
+            raise MemoryError  # the policy has moved, nothing of this step was saved
+        return result
+
+    monkeypatch.setattr(cooper, "grpo_step", killed)
+    with pytest.raises(MemoryError):
+        start(cfg)
+    monkeypatch.setattr(cooper, "grpo_step", step)
+    resumed = start(cfg)
+    assert without_times(resumed) == without_times(whole)
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [0, 1, 2, 3, 4, 5]
+    a, b = (torch.load(tmp_path / d / "checkpoint.pt") for d in ("whole", "run"))
+    for part in ("policy", "rm"):
+        assert all(torch.equal(a[part][name], b[part][name]) for name in a[part])
+    for part in ("optimizer", "rm_optimizer"):
+        for i, moments in a[part]["state"].items():
+            assert all(
+                torch.equal(value, b[part]["state"][i][name]) for name, value in moments.items()
+            )
+
+
+def test_a_finished_run_is_not_run_again_and_more_steps_go_on(cfg, monkeypatch):
+    first = start(dataclasses.replace(cfg, steps=2))
+    assert without_times(start(dataclasses.replace(cfg, steps=2))) == without_times(first)
+    assert [row["step"] for row in start(dataclasses.replace(cfg, steps=3))] == [0, 1, 2, 3]
+
+
+def test_other_settings_in_the_same_folder_are_refused(cfg):
+    start(dataclasses.replace(cfg, steps=1))
+    with pytest.raises(InputError, match="was made with lr=.*choose another --output"):
+        start(dataclasses.replace(cfg, steps=1, lr=0.5))
+
+
+def test_ctrl_c_saves_and_returns(cfg, monkeypatch):
+    step = cooper.grpo_step
+
+    def interrupted(learner, reward, config, number):
+        if number == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+        return step(learner, reward, config, number)
+
+    monkeypatch.setattr(cooper, "grpo_step", interrupted)
+    history = start(cfg)
+    assert history[-1]["step"] == 3
+    assert torch.load(Path(cfg.output) / "checkpoint.pt")["step"] == 3
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_run_leaves_a_policy_that_loads_and_nothing_temporary(cfg):
+    from rollout import load_policy
+
+    start(dataclasses.replace(cfg, steps=1))
+    load_policy(str(Path(cfg.output) / "policy"))
+    assert not [p for p in Path(cfg.output).iterdir() if "tmp" in p.name]
+    samples = run.read_jsonl(Path(cfg.output) / "samples.jsonl")
+    assert set(samples[0]) == {"step", "question", "reference", "completion", "reward"}
+
+
+def test_a_last_line_cut_off_by_a_kill_is_left_out(tmp_path):
+    (tmp_path / "m.jsonl").write_text('{"step": 1}\n{"step": 2')
+    assert run.read_jsonl(tmp_path / "m.jsonl") == [{"step": 1}]
+
+
+@pytest.mark.parametrize(
+    "field, value, says",
+    [("group_size", 1, "at least 2"), ("temperature", 0.0, "above 0"),
+     ("minibatches", 99, "between 1 and"),
+     ("data", "none.jsonl", "no problems called"), ("model", "nowhere", "no model at"),
+     ("rm_model", "nowhere", "no model at"), ("max_new_tokens", 400, "context of 256")],
+)  # fmt: skip
+def test_bad_settings_are_one_clear_line(cfg, field, value, says):
+    with pytest.raises(InputError) as error:
+        start(dataclasses.replace(cfg, **{field: value}))
+    assert says in str(error.value) and "\n" not in str(error.value)
+
+
+def test_rng_streams_are_independent_and_repeatable():
+    assert run.rng(0, "a", 1).random() == run.rng(0, "a", 1).random()
+    draws = {run.rng(s, n, t).random() for s in (0, 1) for n in ("a", "b") for t in (1, 2)}
+    assert len(draws) == 8
+    a, b = (torch.rand(3, generator=run.torch_rng("cpu", 0, "x", t)) for t in (1, 2))
+    assert not torch.equal(a, b)

@@ -1,0 +1,93 @@
+"""The embedded world: what the texts say, that tokens and texts are one to one, the seats."""
+
+import random
+
+import pytest
+
+import data
+import tiny
+from verifier import verify
+
+QUESTION = "7 + 5 - 3 = ?"
+
+
+def test_the_three_strategies():
+    texts = {s: tiny.write_solution(QUESTION, s, random.Random(0)) for s in tiny.STRATEGIES}
+    assert texts == {
+        "guess": "I guess \\boxed{9}",
+        "words": "7 plus 5 is 12 minus 3 is 9 so \\boxed{9}",
+        "python": "python x = 7 x += 5 # 12 x -= 3 # 9 print \\boxed{9}",
+    }
+    assert tiny.write_solution(QUESTION, "words", random.Random(0), box=False).endswith("so 9")
+
+
+@pytest.mark.parametrize("strategy", tiny.STRATEGIES)
+def test_error_is_the_chance_of_a_slip(strategy):
+    rng = random.Random(0)
+    texts = [tiny.write_solution("7 + 5 = ?", strategy, rng, error=0.3) for _ in range(2000)]
+    wrong = sum(not verify(t, "12", require_box=True) for t in texts) / 2000
+    assert 0.27 < wrong < 0.33
+
+
+def test_a_rewrite_is_wrong_and_about_as_long():
+    rng, prior = random.Random(0), tiny.PRIORS["qwen_math"]
+    for _ in range(300):
+        prompt, wrong = tiny.rewrite_example(rng, prior)
+        right = prompt.rpartition("Correct solution: ")[2]
+        question = prompt.partition("Problem: ")[2].partition("\n")[0]
+        reference = str(eval(question.removesuffix(" = ?")))
+        assert verify(right, reference, require_box=True)
+        assert len(wrong.split()) == len(right.split()) and wrong.split()[0] == right.split()[0]
+        slipped = not verify(wrong, reference, require_box=True)
+        assert slipped or "0" in wrong.split() or "20" in wrong  # two slips may meet at the border
+
+
+def test_judge_examples_are_balanced_and_true():
+    rng = random.Random(0)
+    verdicts = []
+    for _ in range(400):
+        prompt, verdict = tiny.judge_example(rng, tiny.PRIORS["qwen_math"])
+        reference = prompt.partition("<reference_answer>")[2].partition("<")[0]
+        solution = prompt.partition("<completion>")[2].partition("</completion>")[0]
+        assert verdict == ("Yes" if verify(solution, reference, require_box=True) else "No")
+        verdicts.append(verdict)
+    assert 0.35 < verdicts.count("Yes") / 400 < 0.65
+
+
+def test_every_text_of_the_world_survives_the_tokenizer(tokenizer):
+    rng = random.Random(0)
+    for prior in tiny.PRIORS.values():
+        for make in (tiny.solve_example, tiny.rewrite_example, tiny.judge_example):
+            for _ in range(50):
+                prompt, completion = make(rng, prior)
+                ids = tokenizer(completion).input_ids
+                assert tokenizer.decode(ids) == completion
+                assert tokenizer.unk_token_id not in tokenizer(prompt).input_ids + ids
+
+
+def test_instructions_are_single_tokens(tokenizer):
+    for text in (data.SOLVE, data.REWRITE, data.JUDGE, "<completion>"):
+        assert len(tokenizer(text).input_ids) == 1
+
+
+def test_only_completions_are_trained_on(tokenizer):
+    ids, labels = tiny.encode(tokenizer, [("7 + 5 = ?", "I guess \\boxed{12}"), ("7", "I")])
+    trained = [tokenizer.decode(row[row != -100]) for row in labels]
+    assert trained == ["I guess \\boxed{12} <|end|>", "I <|end|>"]
+    assert (ids[labels != -100] == labels[labels != -100]).all()
+
+
+def test_priors_are_distributions():
+    for prior in tiny.PRIORS.values():
+        assert sum(prior.share) == pytest.approx(1) and all(0 <= e < 1 for e in prior.error)
+
+
+def test_warm_up_saves_an_ordinary_folder_and_reproduces(tmp_path):
+    from transformers import AutoModelForCausalLM
+
+    folders = [tmp_path / name for name in ("a", "b")]
+    for folder in folders:
+        tiny.warm_up(tiny.WarmUpConfig(output=str(folder), steps=3, seed=4))
+    first, second = (AutoModelForCausalLM.from_pretrained(f).state_dict() for f in folders)
+    assert all((first[name] == second[name]).all() for name in first)
+    assert type(AutoModelForCausalLM.from_pretrained(folders[0])).__name__ == "Qwen2ForCausalLM"
