@@ -35,26 +35,25 @@ are tried (as in Schwartz-Zippel). That decides both ways and is bounded, so not
 right as strings only: sums, integrals, limits, products of matrices, numbers of over 180 digits.
 """
 
-import math
 import re
-import threading
-import unicodedata
-import zlib
-from functools import cache, lru_cache, partial
 
-TAIL = 100_000  # characters at the end of a response that are searched for an answer
+from formula import (
+    _HEDGES,
+    INFINITY,
+    WORK,
+    Unreadable,
+    arithmetic,
+    is_name,
+    normalise,
+    read,
+    symbols,
+    tokenize,
+)
+
 LENGTH = 1_500  # characters of an answer that is parsed; a longer one can only match as a string
-DEPTH = 60  # nesting of brackets, fractions, roots and powers (a bracket counts twice)
-DIGITS = 200  # decimal digits of all arithmetic; the last 20 are left to rounding
-LOG2 = 100_000  # the largest binary logarithm: numbers end at about 10^30000
-ARGUMENT = 3_000  # the largest argument of a factorial, an exponential or a sine
-WORK = 20_000  # steps of one comparison, at about ten microseconds each
+TAIL = 100_000  # characters at the end of a response that are searched for an answer
 ITEMS = 64  # members of a list or set that are paired off in any order
 POINTS = 8  # places where formulas are compared
-
-
-class Unreadable(ValueError):
-    """The text is outside the grammar, or a number outside the limits."""
 
 
 # ---- 1. extract ------------------------------------------------------------------------------
@@ -139,498 +138,7 @@ def extract_answer(text: str, require_box: bool = False) -> str | None:
     return formulas[-1] if formulas else text if re.fullmatch(r"[A-Za-z]+", text) else None
 
 
-# ---- 2. normalise: text to tokens --------------------------------------------------------------
-
-_TRIG = set("sin cos tan cot sec csc sinh cosh tanh coth".split())
-_ARC = {arc + name: "a" + name for name in _TRIG for arc in ("a", "ar", "arc")}
-_FUNCTIONS = {*_TRIG, *_ARC, *"ln exp sqrt floor ceil max min gcd lcm".split()}
-_NAMES = set(  # commands that stand for a symbol
-    "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi "
-    "pi rho sigma tau upsilon phi varphi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Phi "
-    "Psi Omega ell infty emptyset".split()
-)
-_LOOKS = {"\\ ", "\\\n"} | set(  # commands that change how a formula looks, not what it says
-    r"\left \right \mleft \mright \middle \big \Big \bigg \Bigg \bigl \bigr \Bigl \Bigr \biggl "
-    r"\biggr \quad \qquad \displaystyle \textstyle \limits \boxed \fbox \overline \vec \hat \bar "
-    r"\widehat \bm \overrightarrow \angle \triangle \mathbf \boldsymbol \, \; \: \! \( \) \[ \] "
-    r"\$ \-".split()
-)
-_SYNONYMS = {  # of each group the spelling that the parser knows comes first
-    other: group.split()[0]
-    for group in r"""
-    - − ‐ ‑ ‒ – — ﹣ @ * \cdot \times \ast × · ⋅ ∗ ✕ @ / \div ÷ ⁄ ∕ @ ^ ** @ ± \pm @ ∓ \mp
-    @ : \colon @ < \lt @ > \gt @ ≤ <= \le \leq \leqslant ⩽ @ ≥ >= \ge \geq \geqslant ⩾
-    @ ≠ != \ne \neq @ = \in ∈ @ ≈ \approx \simeq @ ∪ \cup \cupdot @ | \lvert \rvert \vert \mid
-    @ ° \circ \degree º @ ' \prime @ % \% percent pct @ \{ \lbrace @ \} \rbrace @ [ \lbrack
-    @ ] \rbrack @ \lfloor ⌊ @ \rfloor ⌋ @ \lceil ⌈ @ \rceil ⌉ @ , & 、 @ ; \\
-    @ \frac \dfrac \tfrac \cfrac @ \binom \dbinom \tbinom @ \sqrt √ sqrt @ \ln \log log
-    @ \infty ∞ oo inf infinity @ \emptyset ∅ \varnothing @ \pi π @ \theta θ @ \alpha α @ \beta β
-    @ \lambda λ
-    """.split("@")
-    for other in group.split()[1:]
-}
-_WORDS = set(  # other runs of two or three letters are products, as in TeX; longer ones are words
-    "cm mm km nm ft in yd mi kg mg lb lbs oz ml min sec hr hrs mph kmh kph rad deg sq cu th st "
-    "nd rd kw hz pa ev am pm usd eur no yes not odd any all for per the is of to by if be are cup "
-    "day box men man boy old new one two six ten few".split()
-)
-_WRAPPER = re.compile(
-    r"\\(?:text(?:bf|it|rm|normal)?|mbox|math(?:rm|it|sf)|operatorname)\s*\{([^{}]*)\}"
-)
-_ANSWER_IS = re.compile(r'\W*("?the\s+)?("?final\s+)?"?answer(\s+"?is\b|\s*:)[\s:]*', re.IGNORECASE)
-_TEX = {*_FUNCTIONS, *_NAMES, *_LOOKS, *_SYNONYMS, *_SYNONYMS.values(), "text", "begin"}
-_TEX = "|".join(word for name in _TEX if (word := name.strip("\\")).isalpha())
-_DOUBLED = re.compile(rf"(?<!\\)\\\\(?=(?:{_TEX})(?![A-Za-z]))")  # \\frac for \frac
-_TOKEN = r"""
-  (?P<num>(?:(?:\d{1,3}(?:(?:COMMA)\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)(?:[eE][+-]?\d+)?)
- |(?P<space>[\s$€£¥₹¢~]+)
- |(?P<word>"?[A-Za-z]+)
- |(?P<open>\\begin\{[a-z]*(?:matrix|array)\}(?:\{[clr|]*\})?)
- |(?P<close>\\end\{[a-z]*(?:matrix|array)\})
- |(?P<op>\\(?:quad|[lr]?vert|[A-Za-z]+|.)|<=|>=|!=|\*\*|[-+*/^_=<>(){}[\]|,;:!%&']|[^\x00-\x7f])
-"""
-_COMMAS = r",\\!\s*|\{,\}|\\[,;:! ]\s?|[ ]"  # what may separate groups of three digits
-_OUTSIDE, _INSIDE = (  # inside brackets a bare comma separates members: (1,234) is a pair
-    re.compile(_TOKEN.replace("COMMA", commas), re.VERBOSE | re.DOTALL | re.ASCII)
-    for commas in (_COMMAS + "|,", _COMMAS)
-)
-
-
-def _quote(wrapper: re.Match) -> str:
-    r"""Mark the words of \text{...}, so that 'm' in '10 \text{ m}' is a unit and not a symbol."""
-    plain = wrapper[0].startswith(r"\operatorname") or wrapper[1].strip() in ("e", "i")
-    mark = r"\1" if plain else r'"\1'
-    text = re.sub(r"~|\.(?!\d)", " ", wrapper[1])  # "sq. units"
-    return " " + re.sub("([A-Za-z]+)", mark, text) + " "
-
-
-def normalise(text: str) -> str:
-    r"""One spelling for Unicode, escapes, text wrappers and labels; the tokens do the rest.
-
-    >>> normalise("4½²"), normalise(r"\text{Answer: }10 \text{cm}^2."), normalise(r"\\frac12")
-    ('4\\frac{1}{2}^{2}', '10  "cm ^2', '\\frac12')
-    """
-    if not text.isascii():
-        plain = partial(unicodedata.normalize, "NFKC")
-        text = re.sub("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻]+", lambda run: f"^{{{plain(run[0])}}}", text)
-        text = re.sub("[₀-₉]+", lambda run: f"_{{{plain(run[0])}}}", text)
-        text = re.sub("[¼-¾⅐-⅞]", lambda c: rf"\frac{{{plain(c[0]).replace('⁄', '}{')}}}", text)
-        text = "".join(c if c in _SYNONYMS else plain(c) for c in text)
-        text = "".join(str(unicodedata.decimal(c, c)) for c in text)  # digits of any script
-    text = _DOUBLED.sub(r"\\", text.replace("\f", r"\f").replace("\b", r"\b"))  # over-escaped TeX
-    while (inner := _WRAPPER.sub(_quote, text)) != text:  # from the inside out
-        text = inner
-    text = text.strip(" \n$")
-    label = _ANSWER_IS.match(text)
-    return text[label.end() if label else 0 :].strip(" ").rstrip("\\.,;: \n$")
-
-
-@lru_cache(maxsize=4096)
-def tokenize(text: str, letter_units: bool = False) -> tuple[tuple[str, str], ...]:
-    r"""(kind, text) of every token that matters; kinds are num, sym, word, op and sep.
-
-    >>> tokenize(r"\$1,234\,\text{m}")
-    (('num', '1234'), ('word', 'm'))
-    >>> [token for _, token in tokenize(r"\left(1,\dfrac12\right)")]
-    ['(', '1', ',', '\\frac', '12', ')']
-    """
-    text, tokens, position, depth = normalise(text), [], 0, 0
-    while position < len(text):
-        match = (_INSIDE if depth > 0 else _OUTSIDE).match(text, position)
-        if match is None:
-            raise Unreadable(text[position])
-        kind, token, position = match.lastgroup, match[0], match.end()
-        word, after = token.lstrip('"'), text[position : position + 1]
-        if kind == "word" and word in _FUNCTIONS | _NAMES and (word != "min" or after == "("):
-            token = "\\" + word
-        token = {"open": "(", "close": ")"}.get(kind) or _SYNONYMS.get(word, token)
-        depth += (token in ("(", "[", r"\{")) - (token in (")", "]", r"\}"))
-        if kind == "space" or token in _LOOKS:
-            continue
-        if kind == "num":
-            tokens.append((kind, re.sub(r"[^\d.eE+-]", "", token).lower()))
-        elif word in ("and", "or") or token in (",", ";"):
-            tokens.append(("sep", word if kind == "word" else token))
-        elif kind == "word" and token.lstrip('"') == word:
-            unit = letter_units and word in "msghLNJWVK" and tokens and tokens[-1][0] == "num"
-            whole = token != word or len(word) > 3 or word.lower() in _WORDS or unit
-            tokens += [("word", word)] if whole else [("sym", letter) for letter in word]
-        else:
-            tokens.append(("op", token))
-    return tuple(tokens)
-
-
-# ---- 3. parse: tokens to a tree (head, *parts) -------------------------------------------------
-#
-# Numbers are ("num", "0.50"), ("based", "52", "8"), ("sym", "x"), ("+", ...), ("*", ...),
-# ("neg", a), ("inv", a), ("^", a, b), ("±", a), ("%", a), ("°", a), ("sin", a), ...
-# The rest: ("word", "even"), ("unit", a, "2"), ("rel", "<≤", a, b, c), (":", a, b), ("∪", ...),
-# ("list", ...), ("or", ...), ("set", ...), ("()", ...), ("[)", ...); a matrix is a tuple of tuples.
-
-LEVELS = {**dict.fromkeys("=<>≤≥≠≈", 1), "∪": 2, ":": 3, **dict.fromkeys("+-±∓", 4), "*": 5, "/": 5}
-_FENCES = {"|": ("abs", "|"), r"\lfloor": ("floor", r"\rfloor"), r"\lceil": ("ceil", r"\rceil")}
-_CLOSING = {"(": (")", "]"), "[": (")", "]"), "{": ("}",), r"\{": (r"\}",)}
-_BASES = "zero one two three four five six seven eight nine ten eleven twelve".split()
-_HEDGES = set(  # and other words after a value that change it
-    "not wrong incorrect maybe perhaps possibly either neither unless except plus minus times "
-    "squared cubed factorial hundred thousand million billion trillion dozen".split()
-)
-INFINITY = ("sym", r"\infty")
-
-
-def _nested(method):
-    """All recursion of the parser goes through such methods, so that no tree is deep."""
-
-    def bounded(self):
-        self.depth += 1
-        if self.depth > DEPTH:
-            raise Unreadable("nested too deeply")
-        tree = method(self)
-        self.depth -= 1
-        return tree
-
-    return bounded
-
-
-class Parser:
-    """Precedence climbing: `expression` over LEVELS, `operand` with signs and postfixes, `atom`."""
-
-    def __init__(self, tokens):
-        self.tokens, self.at, self.depth, self.bars = [*tokens, ("end", "")], 0, 0, 0
-
-    def peek(self, *kinds: str) -> str:
-        """The text of the next token if it is an operator, or of one of these kinds; else ''."""
-        return self.tokens[self.at][1] if self.tokens[self.at][0] in (kinds or ("op",)) else ""
-
-    def take(self, *operators: str) -> str:
-        """Step over the next token if it is one of these operators (over any, without argument)."""
-        token = self.peek() if operators else self.tokens[self.at][1]
-        if operators and token not in operators:
-            return ""
-        self.at += 1
-        return token
-
-    def expect(self, *operators: str) -> str:
-        if not self.peek() or self.peek() not in operators:
-            raise Unreadable(f"{self.tokens[self.at]} where one of {operators} should be")
-        return self.take()
-
-    def answer(self):
-        """Items separated by commas and words; a semicolon begins a new row: (1, 2; 3, 4)."""
-        rows, joins, signs = [[]], set(), {""}
-        while signs and self.tokens[self.at][0] != "end":
-            rows[-1].append(self.item())
-            signs = set()
-            while self.peek("sep"):
-                signs.add(self.take())
-            joins |= signs
-            if self.peek() in (")", "]", r"\}"):
-                break
-            rows += [[]] if ";" in signs else []
-        if len(rows) > 1 and max(map(len, rows)) > 1:
-            return ("list", *(("()", *row) for row in rows if row))
-        items = [item for row in rows for item in row]
-        if not items:
-            raise Unreadable("empty")
-        return items[0] if len(items) == 1 else ("or" if "or" in joins else "list", *items)
-
-    def item(self):
-        """An expression; words after it are its unit: cm^2, square feet, km/h."""
-        self.take("≈")
-        tree, power = self.expression(), ""
-        if self.peek("word"):
-            while self.peek("word", "sym", "num") or self.peek() in ("^", "/", "*", "{", "}", "-"):
-                if self.peek("num") and self.tokens[self.at - 1][1] not in ("^", "{", "-"):
-                    break
-                power += self.peek("num")
-                if self.take().lower() in _HEDGES:
-                    raise Unreadable("a hedge")
-        return ("unit", tree, power) if power else tree
-
-    def expression(self, level: int = 0):
-        """Everything that binds tighter than `level`."""
-        tree = self.operand()
-        while True:
-            sign = self.peek()
-            starts = self.peek("sym") or self.peek("num") and self.tokens[self.at - 1][1] == ")"
-            starts = starts or sign and sign[1:] in _FUNCTIONS | _NAMES | {"frac", "binom"}
-            starts = starts or sign in ("(", "{", *_FENCES) and not (sign == "|" and self.bars)
-            sign = "*" if starts else sign  # juxtaposition
-            if LEVELS.get(sign, 0) <= level:
-                return tree
-            self.take(*LEVELS)
-            part = self.expression(LEVELS[sign])
-            if sign == "≈" and not is_name(tree):
-                continue  # what follows says less than what stands before
-            part = ("±", part) if sign in "±∓" else ("inv", part) if sign == "/" else part
-            part = ("neg", part) if sign in "-∓" else part
-            if LEVELS[sign] == 1:
-                signs, *sides = tree[1:] if tree[0] == "rel" else ("", tree)
-                tree = ("rel", signs + sign.replace("≈", "="), *sides, part)
-            else:
-                head = "+" if LEVELS[sign] == 4 else sign.replace("/", "*")
-                tree = (*tree, part) if tree[0] == head else (head, tree, part)
-            if tree[0] == ":" and tree[1][0] == "word":  # "Minimum: 1"
-                tree = ("rel", "=", *tree[1:])
-
-    @_nested
-    def operand(self):
-        """An atom with the signs before it and the powers, !, % and ° after it."""
-        signs = ""
-        while sign := self.take(*"+-±∓"):
-            signs += sign
-        tree = self.expression(4) if signs else self.atom()
-        while sign := self.take("!", "%", "°", "^"):
-            ahead = self.tokens[self.at : self.at + 2]
-            if sign == tree[0] or tree[0] in "%°":
-                raise Unreadable("5!! is not (5!)!, and nothing follows 5%")
-            if sign != "^":
-                tree = (sign, tree)
-            elif ahead[0][1] == "{" and (ahead[1][1] == "°" or ahead[1][0] == "word"):  # 12^{th}
-                tree, self.at = ("°", tree) if ahead[1][1] == "°" else tree, self.at + 3
-            else:
-                tree = ("°", tree) if self.take("°") else ("^", tree, self.exponent())
-        tree = ("±", tree) if "±" in signs or "∓" in signs else tree
-        return ("neg", tree) if (signs.count("-") + signs.count("∓")) % 2 else tree
-
-    def argument(self, peel: bool = True):
-        r"""What a command or ^ applies to: a group or one token; \frac12 takes single digits."""
-        if self.peek() == "-":
-            return self.operand()
-        digits = self.peek("num")
-        if digits and peel:
-            self.tokens[self.at : self.at + 1] = [("num", d) for d in (digits[0], digits[1:]) if d]
-        if digits:
-            return ("num", self.take())
-        return self.atom()
-
-    @_nested
-    def exponent(self):
-        """What is in a power, from the right: 2^3^2 is 2^9."""
-        part = self.argument(peel=False)
-        return ("^", part, self.exponent()) if self.take("^") else part
-
-    @_nested
-    def atom(self):
-        """What has no parts of its own, and what begins with a command or a bracket."""
-        kind, token = self.tokens[self.at]
-        self.take()
-        if kind == "num":
-            return self.number(token)
-        if kind == "word":
-            while self.peek("word"):
-                token += " " + self.take()
-            return ("word", token.lower()) if len(token) > 1 else ("sym", token)
-        if kind == "sym" or token[1:] in _NAMES:
-            return self.symbol(token)
-        if token in _CLOSING:
-            return self.bracket(token)
-        if token in _FENCES:
-            head, closing = _FENCES[token]
-            self.bars += token == "|"
-            tree = (head, self.expression(1))
-            self.expect(closing)
-            self.bars -= token == "|"
-            return tree
-        if token == r"\frac":
-            return ("*", self.argument(), ("inv", self.argument()))
-        if token == r"\binom":
-            return ("binom", self.argument(), self.argument())
-        if token == r"\sqrt":
-            index = self.bracket("[") if self.take("[") else ("num", "2")
-            return ("root", self.argument(peel=False), index)
-        if token[1:] in _FUNCTIONS:
-            return self.function(token[1:])
-        raise Unreadable(token)
-
-    def number(self, text: str):
-        """A literal, one with a base (52_8), or a mixed number (11 5/6 and 1\\frac{1}{2})."""
-        if self.take("_"):
-            base = self.argument(peel=False)[1]
-            return ("based", text, str(_BASES.index(base)) if base in _BASES else base)
-        ahead = self.tokens[self.at : self.at + 3]
-        if [kind for kind, _ in ahead] == ["num", "op", "num"] and ahead[1][1] == "/":
-            self.at += 3
-            return ("+", ("num", text), ("*", ahead[0], ("inv", ahead[2])))
-        if self.peek() == r"\frac" and text.isdecimal():
-            part = self.operand()
-            plain = part[0] == "*" and part[1][0] == part[2][1][0] == "num"
-            return ("+" if plain else "*", ("num", text), part)
-        return ("num", text)
-
-    def symbol(self, name: str):
-        """A symbol with its subscript, whatever that is, and its primes: a_{n+1}, m_{\\max}, f'."""
-        if self.take("_"):
-            name, token, depth = name + "_", "", 0
-            while depth or not token:
-                token = self.take() if self.tokens[self.at][0] != "end" else self.expect("}")
-                depth += (token == "{") - (token == "}")
-                name += token.strip("{}")
-        while self.take("'"):
-            name += "'"
-        return ("sym", name)
-
-    def function(self, name: str):
-        r"""A call: \sin x, \sin^2(x), \sin^{-1} x, \log_2 8, \ln 2x; \sin x \cos x is two."""
-        base = self.argument(peel=False) if self.take("_") else None
-        power = self.argument(peel=False) if self.take("^") else None
-        if self.peek() and self.peek() in "([{":
-            inner = self.bracket(self.take())
-        else:
-            inner = self.operand()
-            while self.peek("sym") or self.peek()[1:] in {*_NAMES, "frac"} and self.peek():
-                inner = ("*", inner, self.operand())
-        if power == ("neg", ("num", "1")):
-            name, power = "arc" + name, None
-        arguments = inner[1:] if inner[0] in ("()", "set") else (inner,)  # max(a, b)
-        tree = (_ARC.get(name, name), *arguments, *([base] if base else []))
-        return ("^", tree, power) if power else tree
-
-    def bracket(self, opening: str):
-        """What is inside: one value, a tuple or an interval, a set; the opening is taken."""
-        bars, self.bars = self.bars, 0
-        if opening == r"\{" and self.peek("sym") and self.tokens[self.at + 1][1] in ("|", ":"):
-            self.at += 2  # {x | 2 < x < 3}
-        tree = self.answer()
-        closing, self.bars = self.expect(*_CLOSING[opening]), bars
-        if opening + closing in ("(]", "[)") and (tree[0] != "list" or len(tree) != 3):
-            raise Unreadable("these brackets are of intervals")
-        if tree[0] not in ("list", "or"):
-            return ("set", tree) if opening == r"\{" and tree[0] != "rel" else tree
-        return (opening + closing if opening in "([" else "set", *tree[1:])
-
-
-def read(text: str, letter_units: bool = False):
-    """The tree of an answer, or None if it is outside the grammar or the limits.
-
-    >>> read("2x"), read("2 x x")
-    (('*', ('num', '2'), ('sym', 'x')), ('*', ('num', '2'), ('sym', 'x'), ('sym', 'x')))
-    """
-    try:
-        parser = Parser(tokenize(text, letter_units))
-        tree = parser.answer()
-        return tree if parser.tokens[parser.at][0] == "end" else None
-    except (Unreadable, RecursionError):
-        return None
-
-
-# ---- 4. evaluate, with mpmath ------------------------------------------------------------------
-
-
-class Arithmetic(threading.local):
-    """mpmath for one thread (its global precision is shared by all), and the work left."""
-
-    def __init__(self):
-        import mpmath  # sympy's arithmetic, loaded only when strings and integers do not decide
-
-        self.mp = mp = mpmath.MPContext()
-        mp.dps = DIGITS
-        self.work, self.noise = 0, mp.mpf(10) ** (20 - DIGITS)
-        self.constants = {r"\pi": +mp.pi, "e": +mp.e, "i": mp.mpc(0, 1)}
-        trigonometric = {name: getattr(mp, name) for name in {*_TRIG, *_ARC.values()}}
-        self.cancelling = {"+": self.sum, "ln": mp.log, **trigonometric}  # may leave rounding for 0
-        self.limited = {"!": mp.factorial, "binom": mp.binomial, "exp": mp.exp, **trigonometric}
-        self.operations = {
-            **self.cancelling, **self.limited, "*": lambda *xs: mp.fprod(xs), "^": self.power,
-            "root": self.root, "neg": lambda x: -x, "inv": lambda x: 1 / x, ":": lambda x, y: x / y,
-            "%": lambda x: x / 100, "°": lambda x: x, "abs": abs,
-            "max": lambda *xs: max(xs), "min": lambda *xs: min(xs),
-            "gcd": partial(self.integers, math.gcd), "lcm": partial(self.integers, math.lcm),
-            "floor": lambda x: mp.floor(x + self.noise), "ceil": lambda x: mp.ceil(x - self.noise),
-        }  # fmt: skip
-
-    def spend(self, steps: int) -> None:
-        self.work -= steps
-        if self.work < 0:
-            raise Unreadable("too much work")
-
-    def sum(self, *xs):
-        """A sum in which no term gets lost: 10^400 + 1 would be 10^400."""
-        sizes = [abs(x) for x in xs if x]
-        if sizes and min(sizes) < self.noise * max(sizes):
-            raise Unreadable("10^400 + 1 needs more digits")
-        return self.mp.fsum(xs)
-
-    def integers(self, function, *xs):
-        if any(not self.mp.isint(x) or abs(x) > 10**100 for x in xs):
-            raise Unreadable("not an integer")
-        return self.mp.mpf(function(*map(int, xs)))
-
-    def power(self, x, y):
-        if x and y and abs(y) * (abs(self.mp.mag(x)) + 1) > LOG2:
-            raise Unreadable("power too large")
-        return x**y
-
-    def root(self, x, n):
-        odd = n in range(3, 1000, 2) and self.is_real(x) and x < 0
-        return -self.power(-x, 1 / n) if odd else self.power(x, 1 / n)
-
-    def symbol(self, name: str, point: int):
-        """A constant, or a number that depends on nothing but the name and the point."""
-        if name in self.constants:
-            return self.constants[name]
-        noise = zlib.crc32(f"{name}/{point}".encode())
-        part = self.mp.mpf(noise % 1009 + 1) / 1013
-        return (1 + 2 * part, -2 * part, self.mp.mpf(noise % 23 + 2), part)[point % 4]
-
-    def value(self, tree, point: int = 0):
-        """The number a tree stands for at a point, or None if it stands for none."""
-        try:
-            return self.evaluate(tree, point)
-        except (ArithmeticError, ValueError, TypeError, KeyError, RecursionError):
-            return None
-
-    def evaluate(self, tree, point: int):
-        head, *parts = tree
-        self.spend(1 if head in ("num", "+", "*", "neg", "inv") else 20)
-        if head == "num":
-            if len(parts[0].strip("0.")) > DIGITS - 20:
-                raise Unreadable("too many digits")
-            return self.mp.mpf(parts[0])
-        if head == "sym":
-            return self.symbol(parts[0], point)
-        if head in _TRIG and parts[0][0] == "°":
-            parts = [("*", parts[0], ("sym", r"\pi"), ("inv", ("num", "180")))]
-        args = [self.evaluate(part, point) for part in parts]
-        largest = max(map(abs, args))
-        if head in self.limited and largest > ARGUMENT:
-            raise Unreadable("argument too large")
-        x = self.operations[head](*args)
-        if not self.mp.isfinite(x) or x and abs(self.mp.mag(x)) > LOG2:
-            raise Unreadable("number too large")
-        if head in self.cancelling and abs(x) <= self.noise * largest:
-            return self.mp.zero  # only rounding is left
-        return x if self.is_real(x) or abs(x.imag) > self.noise * abs(x) else x.real
-
-    def is_real(self, x) -> bool:
-        return isinstance(x, self.mp.mpf)
-
-    def equal(self, x, y) -> bool:
-        return abs(x - y) <= self.noise * max(abs(x), abs(y))
-
-
-@cache
-def arithmetic() -> Arithmetic:
-    return Arithmetic()
-
-
-# ---- 5. compare ------------------------------------------------------------------------------
-
-
-def symbols(tree) -> set[str]:
-    """The names in a tree.
-
-    >>> symbols(read("x^2 + 2 x a_1 e")) == {"x", "a_1"}
-    True
-    """
-    if tree[0] == "sym":
-        return {tree[1]} - {r"\pi", "e", "i"}
-    return set().union(*(symbols(part) for part in tree[1:] if isinstance(part, tuple)))
-
-
-def is_name(tree) -> bool:
-    r"""x, x_1, AB, f(x), (p, q), V_1:V_2, \text{Maximum}: what an equation can define."""
-    return tree[0] in ("sym", "word") or tree[0] in ("*", "()", ":") and all(map(is_name, tree[1:]))
+# ---- 2. compare ------------------------------------------------------------------------------
 
 
 def defines(tree) -> bool:
@@ -720,7 +228,7 @@ def same(a, b) -> bool:
     """Whether two trees are the same answer."""
     arithmetic().spend(2)
     if a[0] == "unit" or b[0] == "unit":
-        agree = a[0] != b[0] or a[2] == b[2]  # cm^2 is not cm^3, but may be left out
+        agree = a[0] != b[0] or a[2:] == b[2:]  # cm^2 is not cm^3, but may be left out
         return agree and same(*(tree[1] if tree[0] == "unit" else tree for tree in (a, b)))
     if a[0] == b[0] == "rel" and proportional(a, b):
         return True
@@ -817,17 +325,15 @@ def shows(x, digits: int, y) -> bool:
     return abs(x - y) * 999_999 <= y and (abs(x - y) <= unit / 2 or x < y < x + unit)
 
 
-# ---- 6. the public functions -----------------------------------------------------------------
+# ---- 3. the public functions -----------------------------------------------------------------
 
+_LETTER_UNIT = re.compile(r"(?<=\d)(\s*)([msghLNJWVK])(?![A-Za-z])")
 _CHOICE = re.compile(r'\(?"?([A-Ja-e])(?:\)|\.|:)(?:\s|\\ )+(?=\S)')
 
 
 def _key(text: str):
     """Equal for answers that are the same string after normalisation."""
-    try:
-        return tuple(token.lower() if kind == "word" else token for kind, token in tokenize(text))
-    except Unreadable:
-        return "".join(normalise(text).split())
+    return tokenize(text)
 
 
 def equivalent(answer: str, reference: str) -> bool:
@@ -859,7 +365,7 @@ def _equivalent(answer: str, reference: str) -> bool:
     if wanted is None:
         return False
     if not symbols(wanted):
-        readings.append(read(answer, letter_units=True))
+        readings.append(read(_LETTER_UNIT.sub(r"\1\\text{\2}", answer)))
     if label := _CHOICE.match(normalise(answer)):  # "(A) 17" for A and for 17
         readings += [("sym", label[1]), read(normalise(answer)[label.end() :])]
     return any(same(tree, wanted) for tree in readings if tree is not None)

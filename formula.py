@@ -1,0 +1,455 @@
+r"""A mathematical answer in TeX, plain text or Unicode: read to a tree, and the tree evaluated.
+
+    text -> normalise -> tokenize -> read -> a tree -> its value at a point
+
+The grammar is small and our own, so no text reaches eval, sympify or parse_expr. Trees are valued
+with mpmath, the arithmetic below sympy, at 200 digits: unlike `simplify` that takes a time that
+can be bounded, and tells formulas apart as well as together. Nothing is built before its size is
+known, and a formula nested too deeply ends in Python's own RecursionError, on the way down.
+
+A tree is (head, *parts). Numbers: ("num", "0.50"), ("sym", "x"), ("+", ...), ("*", ...),
+("^", a, b), ("neg", a), ("inv", a), ("±", a), ("%", a), ("°", a), ("sin", a), ... Others:
+("word", "even"), ("based", "52", "8"), ("unit", a, power), ("rel", "<≤", a, b, c), (":", a, b),
+("∪", a, b), ("list", ...), ("or", ...), ("set", ...), ("()", ...), ("[)", ...); a matrix is a
+tuple of tuples.
+"""
+
+import re
+import threading
+import unicodedata
+import zlib
+from functools import cache, lru_cache
+
+DIGITS = 200  # decimal digits of all arithmetic; the last 20 are left to rounding
+LOG2 = 100_000  # the largest binary logarithm: numbers end at about 10^30000
+ARGUMENT = 3_000  # the largest argument of a factorial, an exponential or a sine
+WORK = 20_000  # steps of one comparison, at about ten microseconds each
+
+
+class Unreadable(ValueError):
+    """The text is outside the grammar, or a number outside the limits."""
+
+
+# ---- 1. normalise and tokenize -----------------------------------------------------------------
+
+_TRIG = set("sin cos tan cot sec csc sinh cosh tanh coth".split())
+_ARC = {arc + name: "a" + name for name in _TRIG for arc in ("a", "ar", "arc")}
+_FUNCTIONS = {*_TRIG, *_ARC, *"ln exp sqrt floor ceil max min".split()}
+_NAMES = set(  # commands that stand for a symbol
+    "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi "
+    "pi rho sigma tau upsilon phi varphi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Phi "
+    "Psi Omega ell infty emptyset".split()
+)
+_LOOKS = {"\\ ", "\\\n"} | set(  # what changes the looks of a formula, not what it says
+    r"\left \right \mleft \mright \middle \big \Big \bigg \Bigg \bigl \bigr \Bigl \Bigr \biggl "
+    r"\biggr \quad \qquad \displaystyle \textstyle \limits \boxed \fbox \overline \vec \hat \bar "
+    r"\widehat \bm \overrightarrow \angle \triangle \boldsymbol \, \; \: \! \( \) \[ \] \$ \- "
+    r"$ € £ ¥ ¢ ~".split()
+)
+_SYNONYMS = {  # of each group the spelling that the parser knows comes first
+    other: group.split()[0]
+    for group in r"""
+    - − ‐ – — @ * \cdot \times \ast × · ⋅ ∗ @ / \div ÷ ⁄ ∕ @ ^ ** @ ± \pm @ ∓ \mp @ : \colon
+    @ < \lt @ > \gt @ ≤ <= \le \leq \leqslant ⩽ @ ≥ >= \ge \geq \geqslant ⩾ @ ≠ != \ne \neq
+    @ = \in ∈ @ ≈ \approx \simeq @ ∪ \cup @ | \lvert \rvert \vert \mid @ ° \circ \degree @ ' \prime
+    @ % \% percent pct @ \{ \lbrace @ \} \rbrace @ [ \lbrack @ ] \rbrack @ , & 、 and @ ; \\ @ ∨ or
+    @ \lfloor ⌊ @ \rfloor ⌋ @ \lceil ⌈ @ \rceil ⌉ @ \frac \dfrac \tfrac \cfrac @ \sqrt √
+    @ \binom \dbinom \tbinom @ \ln \log log @ \infty ∞ oo inf infinity @ \emptyset ∅ \varnothing
+    @ \pi π @ \theta θ @ \alpha α @ \beta β @ \lambda λ
+    """.split("@")
+    for other in group.split()[1:]
+}
+_WORDS = set(  # other runs of two or three letters are products, as in TeX; longer ones are words
+    "cm mm km ft in yd mi kg mg lb lbs oz ml min sec hr hrs mph rad deg sq cu th st nd rd am pm no "
+    "yes not odd any all for per the is of to by if be are day men man".split()
+)
+_REWRITES = [  # applied in this order
+    (re.compile(pattern), new)
+    for pattern, new in (
+        ("\f", r"\\f"),  # Python's reading of "\frac"
+        (r"(?<!\\)\\\\(?=[A-Za-z]{2})", r"\\"),  # over-escaped: \\frac
+        (r"\\(?:operatorname|math[a-z]+)\s*\{([^{}]*)\}", r" \1 "),
+        (  # mark the words of \text{...}: in 10 \text{ m} the m is no symbol
+            r"\\(?:text(?:bf|it|rm|normal)?|mbox)\s*\{([^{}]*)\}",
+            lambda text: re.sub(r"\b(?![ei]\b)([A-Za-z]+)\.?", r'"\1', f" {text[1]} "),
+        ),
+        (r'^\W*(?i:"?(the\s+)?"?(final\s+)?"?answer(\s+"?is\b|\s*:))[\s:]*', ""),
+        (r"\\begin\{[a-z]*(?:matrix|array)\}(?:\{[clr|]*\})?", "("),
+        (r"\\end\{[a-z]*(?:matrix|array)\}", ")"),
+        (r"\^\s*\{?\s*(?:\\circ|\\degree|°)\s*\}?", "°"),
+        ("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻]+", r"^{\g<0>}"),
+        ("[₀-₉]+", r"_{\g<0>}"),
+        (
+            "[¼-¾⅐-⅞]",
+            lambda c: rf"\frac{{{unicodedata.normalize('NFKC', c[0]).replace('⁄', '}{')}}}",
+        ),
+    )
+]
+# a bare comma groups digits only where there is no bracket: (1,234) is a pair
+_GROUPED, _GROUPED_OR_PAIR = (
+    re.compile(rf"(?<![\d.,])\d{{1,3}}(?:(?:,\\!\s*|\{{,\}}|\\[,;:! ]\s?| {comma})\d{{3}})+(?!\d)")
+    for comma in ("|,", "")
+)
+_MIXED = re.compile(r"(\d)(?:\s|\\[,;: ])+(\d+)(?:\s|\\[,;:])*/(?:\s|\\[,;:])*(\d+)")
+_TOKEN = re.compile(
+    r'(?:\d+(?:\.\d+)?|\.\d+)(?:[eE][+-]?\d+)?|"?[A-Za-z]+|\\(?:quad|[lr]?vert|[A-Za-z]+|.)|[<>!]=|\*\*|\S',
+    re.DOTALL | re.ASCII,
+)
+
+
+def normalise(text: str) -> str:
+    r"""One spelling for Unicode, escapes, wrappers and digits; `tokenize` does the rest.
+
+    >>> normalise("4½²"), normalise(r"\text{Answer: }1,234 \text{cm}^2."), normalise(r"\\frac12")
+    ('4\\frac{1}{2}^{2}', '1234  "cm ^2', '\\frac12')
+    """
+    for pattern, new in _REWRITES:
+        text = pattern.sub(new, text)
+    text = unicodedata.normalize("NFKC", text).strip(" \n$").rstrip("\\.,;: \n$")
+    grouped = _GROUPED_OR_PAIR if re.search(r"(?<!\\)[(\[]|\\\{", text) else _GROUPED
+    text = grouped.sub(lambda number: re.sub(r"\D", "", number[0]), text)
+    return _MIXED.sub(r"\1\\frac{\2}{\3}", text)
+
+
+@lru_cache(maxsize=4096)
+def tokenize(text: str) -> tuple[str, ...]:
+    r"""The tokens that matter; words begin with a quotation mark.
+
+    >>> tokenize(r"\$1,234\,\text{m}"), tokenize(r"\left(1,\dfrac12\right)")
+    (('1234', '"m'), ('(', '1', ',', '\\frac', '12', ')'))
+    """
+    tokens = []
+    for token in _TOKEN.findall(normalise(text)):
+        word = token.lstrip('"')
+        token = _SYNONYMS.get(word, token)
+        if token in _LOOKS:
+            continue
+        if tokens[-1:] == [")"] and token[0].isdigit():  # (n-2)2^n
+            tokens.append("*")
+        if not (token.isascii() and token.lstrip('"').isalpha()):
+            tokens.append(token)
+        elif word in _FUNCTIONS | _NAMES and word not in _WORDS:
+            tokens.append("\\" + word)
+        elif token != word or len(word) > 3 or word.lower() in _WORDS:
+            tokens.append('"' + (word.lower() if word[1:] else word))
+        else:
+            tokens += word
+    return tuple(tokens)
+
+
+def kind(token: str) -> str:
+    """num, word, sym, or else op."""
+    if token[:1] == '"' and len(token) > 1:
+        return "word"
+    if token.isascii() and token.isalpha() or token[:1] == "\\" and token[1:] in _NAMES:
+        return "sym"
+    return "num" if re.match(r"\.?[0-9]", token) else "op"
+
+
+# ---- 2. read: tokens to a tree -----------------------------------------------------------------
+
+LEVELS = {**dict.fromkeys("=<>≤≥≠≈", 1), "∪": 2, ":": 3, **dict.fromkeys("+-±∓", 4), "*": 5, "/": 5}
+_FENCES = {"|": ("abs", "|"), r"\lfloor": ("floor", r"\rfloor"), r"\lceil": ("ceil", r"\rceil")}
+_CLOSING = {"(": (")", "]"), "[": (")", "]"), "{": ("}",), r"\{": (r"\}",)}
+_CANCELLING = {"+", "ln", *_TRIG, *_ARC.values()}  # may leave only rounding instead of 0
+_STARTS = {"(", "{", r"\frac", r"\binom", *_FENCES, *("\\" + name for name in _FUNCTIONS)}
+_ENDS = {"", ")", "]", "}", r"\}"}
+_BASES = dict(zip("two three four five six seven eight nine".split(), "23456789", strict=True))
+_HEDGES = set(  # and other words after a value that change it
+    "not wrong incorrect maybe perhaps possibly either neither unless except plus minus times "
+    "squared cubed factorial hundred thousand million billion trillion dozen".split()
+)
+INFINITY = ("sym", r"\infty")
+
+
+class Parser:
+    """Precedence climbing: `expression` over LEVELS, `operand` with signs and postfixes, `atom`."""
+
+    def __init__(self, text: str):
+        self.rest = ["", *reversed(tokenize(text))]  # the next token is the last one
+        self.bars = 0  # open |
+
+    def take(self, *wanted: str) -> str:
+        """The next token, stepped over, if it is one of these; else ''."""
+        return self.rest.pop() if self.rest[-1] in wanted else ""
+
+    def answer(self):
+        """Items separated by commas and words; a semicolon begins a new row: (1, 2; 3, 4)."""
+        rows, joins = [[]], set()
+        while self.rest[-1] not in _ENDS:
+            rows[-1].append(self.item())
+            signs = set()
+            while sign := self.take(",", ";", "∨"):
+                signs.add(sign)
+            if not signs:
+                break
+            joins |= signs
+            rows += [[]] if ";" in signs else []
+        if max(map(len, rows)) > 1 and len(rows) > 1:
+            return ("list", *(("()", *row) for row in rows if row))
+        items = [item for row in rows for item in row]
+        if not items:
+            raise Unreadable("empty")
+        return items[0] if len(items) == 1 else ("or" if "∨" in joins else "list", *items)
+
+    def item(self):
+        """An expression; words after it are its unit: cm^2, square feet, km/h."""
+        tree, powers = self.expression(), []
+        if kind(self.rest[-1]) == "word":
+            while kind(self.rest[-1]) in ("word", "sym"):
+                if self.rest.pop()[1:] in _HEDGES:
+                    raise Unreadable("a hedge")
+                powers += [self.argument()] if self.take("^") else []
+                self.take("/", "*")
+        return ("unit", tree, *powers) if powers else tree
+
+    def expression(self, level: int = 0):
+        """Everything that binds tighter than `level`."""
+        tree = self.operand()
+        while True:
+            sign = self.rest[-1]
+            if kind(sign) == "sym" or sign in _STARTS and not (sign == "|" and self.bars):
+                sign = "*"  # juxtaposition
+                self.rest.append(sign)
+            if LEVELS.get(sign, 0) <= level:
+                return tree
+            self.rest.pop()
+            part = self.expression(LEVELS[sign])
+            if sign == "≈" and not is_name(tree):
+                continue  # what follows says less than what stands before
+            if LEVELS[sign] == 1:
+                signs, *sides = tree[1:] if tree[0] == "rel" else ("", tree)
+                tree = ("rel", signs + sign.replace("≈", "="), *sides, part)
+            else:
+                part = ("inv", part) if sign == "/" else signed(sign, part)
+                head = "+" if LEVELS[sign] == 4 else sign.replace("/", "*")
+                tree = (*tree, part) if tree[0] == head else (head, tree, part)
+
+    def operand(self):
+        """An atom with the signs before it, or with the powers, !, % and ° after it."""
+        if sign := self.take(*"+-±∓"):
+            return signed(sign, self.expression(LEVELS["+"]))
+        tree = self.atom()
+        while sign := self.take("!", "%", "°", "^"):
+            if sign == tree[0] or tree[0] in "%°":
+                raise Unreadable("5!! is not (5!)!, and nothing follows 5%")
+            tree = (sign, tree, self.exponent()) if sign == "^" else (sign, tree)
+        return tree
+
+    def argument(self):
+        """What a command or ^ applies to: a group or one token."""
+        return self.operand() if self.rest[-1] == "-" else self.atom(plain=True)
+
+    def digit(self):
+        r"""The same, but of a number only its first digit: \frac12 is 1/2."""
+        number = self.rest[-1]
+        if kind(number) == "num" and len(number) > 1:
+            self.rest[-1:] = [number[1:], number[0]]
+        return self.argument()
+
+    def exponent(self):
+        """What is in a power, from the right: 2^3^2 is 2^9."""
+        part = self.argument()
+        return ("^", part, self.exponent()) if self.take("^") else part
+
+    def atom(self, plain: bool = False):
+        """What has no parts of its own, and what begins with a command or a bracket."""
+        token = self.rest.pop()
+        if kind(token) == "num":
+            return ("num", token) if plain else self.number(token)
+        if kind(token) == "word":
+            while not plain and kind(self.rest[-1]) == "word":
+                token += " " + self.rest.pop()[1:]
+            return ("word" if token[2:] else "sym", token[1:])
+        if kind(token) == "sym":
+            name = f"{token}_{self.argument()}" if self.take("_") else token
+            while self.take("'"):
+                name += "'"
+            return ("sym", name)
+        if token in _CLOSING:
+            return self.bracket(token)
+        if token in _FENCES:
+            head, closing = _FENCES[token]
+            self.bars += token == "|"
+            tree = (head, self.expression(1))
+            self.bars -= token == "|"
+            if not self.take(closing):
+                raise Unreadable(f"no {closing}")
+            return tree
+        if token == r"\frac":
+            return ("*", self.digit(), ("inv", self.digit()))
+        if token == r"\binom":
+            return ("binom", self.digit(), self.digit())
+        if token == r"\sqrt":
+            index = self.bracket("[") if self.take("[") else ("num", "2")
+            return ("root", self.argument(), index)
+        if token[1:] in _FUNCTIONS:
+            return self.function(token[1:])
+        raise Unreadable(token)
+
+    def number(self, text: str):
+        """A literal, one with a base (52_8), or a mixed number (1\\frac{1}{2})."""
+        if self.take("_"):
+            base = self.argument()[1]
+            return ("based", text, _BASES.get(base, base))
+        if self.rest[-1] == r"\frac" and text.isdecimal():
+            part = self.operand()
+            mixed = part[0] == "*" and part[1][0] == part[2][1][0] == "num"
+            return ("+" if mixed else "*", ("num", text), part)
+        return ("num", text)
+
+    def function(self, name: str):
+        r"""A call: \sin x, \sin^2(x), \sin^{-1} x, \log_2 8, \ln 2x; \sin x \cos x is two."""
+        base = [self.argument()] if self.take("_") else []
+        power = self.argument() if self.take("^") else None
+        bracketed = self.rest[-1] in ("(", "[", "{")
+        inner = self.atom() if bracketed else self.operand()
+        while not bracketed and (kind(self.rest[-1]) == "sym" or self.rest[-1] == r"\frac"):
+            inner = ("*", inner, self.operand())
+        if power == ("neg", ("num", "1")):
+            name, power = "arc" + name, None
+        arguments = inner[1:] if inner[0] in ("()", "set") else (inner,)  # max(a, b)
+        tree = (_ARC.get(name, name), *arguments, *base)
+        return ("^", tree, power) if power else tree
+
+    def bracket(self, opening: str):
+        """What is inside: one value, a tuple or an interval, a set; the opening is taken."""
+        if opening == r"\{" and kind(self.rest[-1]) == "sym" and self.rest[-2] in ("|", ":"):
+            del self.rest[-2:]  # {x | 2 < x < 3}
+        tree, closing = self.answer(), self.take(*_CLOSING[opening])
+        if (
+            not closing
+            or opening + closing in ("(]", "[)")
+            and (tree[0] != "list" or len(tree) != 3)
+        ):
+            raise Unreadable("these brackets are of intervals")
+        if tree[0] not in ("list", "or"):
+            return ("set", tree) if opening == r"\{" and tree[0] != "rel" else tree
+        return (opening + closing if opening in "([" else "set", *tree[1:])
+
+
+def signed(sign: str, tree):
+    tree = ("±", tree) if sign in "±∓" else tree
+    return ("neg", tree) if sign in "-∓" else tree
+
+
+def read(text: str):
+    """The tree of an answer, or None if it is outside the grammar or the limits.
+
+    >>> read("2x"), read("2 x x")
+    (('*', ('num', '2'), ('sym', 'x')), ('*', ('num', '2'), ('sym', 'x'), ('sym', 'x')))
+    """
+    parser = Parser(text)
+    try:
+        tree = parser.answer()
+        return None if parser.rest[-1] else tree
+    except (Unreadable, RecursionError):
+        return None
+
+
+def symbols(tree) -> set[str]:
+    """The names in a tree.
+
+    >>> symbols(read("x^2 + 2 x a_1 e")) == {"x", "a_('num', '1')"}
+    True
+    """
+    if tree[0] == "sym":
+        return {tree[1]} - {r"\pi", "e", "i"}
+    return set().union(*(symbols(part) for part in tree[1:] if isinstance(part, tuple)))
+
+
+def is_name(tree) -> bool:
+    r"""x, x_1, AB, f(x), (p, q), V_1:V_2, \text{Maximum}: what an equation can define."""
+    return tree[0] in ("sym", "word") or tree[0] in ("*", "()", ":") and all(map(is_name, tree[1:]))
+
+
+# ---- 3. evaluate, with mpmath ------------------------------------------------------------------
+
+
+class Arithmetic(threading.local):
+    """mpmath for one thread (its global precision is shared by all), and the work left."""
+
+    def __init__(self):
+        import mpmath  # loaded only when strings and integers do not decide
+
+        self.mp = mp = mpmath.MPContext()
+        mp.dps, self.work, self.noise = DIGITS, 0, mp.mpf(10) ** (20 - DIGITS)
+        self.constants = {r"\pi": +mp.pi, "e": +mp.e, "i": mp.mpc(0, 1)}
+        trigonometric = {name: getattr(mp, name) for name in {*_TRIG, *_ARC.values()}}
+        self.limited = {"!": mp.factorial, "binom": mp.binomial, "exp": mp.exp, **trigonometric}
+        self.operations = {
+            **self.limited, "+": self.sum, "*": lambda *xs: mp.fprod(xs), "^": self.power,
+            "neg": lambda x: -x, "inv": lambda x: 1 / x, ":": lambda x, y: x / y, "abs": abs,
+            "%": lambda x: x / 100, "°": lambda x: x, "ln": mp.log, "root": self.root,
+            "max": lambda *xs: max(xs), "min": lambda *xs: min(xs),
+            "floor": lambda x: mp.floor(x + self.noise), "ceil": lambda x: mp.ceil(x - self.noise),
+        }  # fmt: skip
+
+    def spend(self, steps: int) -> None:
+        self.work -= steps
+        if self.work < 0:
+            raise Unreadable("too much work")
+
+    def sum(self, *xs):
+        """A sum in which no term gets lost: 10^400 + 1 would be 10^400."""
+        sizes = [abs(x) for x in xs if x]
+        if sizes and min(sizes) < self.noise * max(sizes):
+            raise Unreadable("10^400 + 1 needs more digits")
+        return self.mp.fsum(xs)
+
+    def power(self, x, y):
+        if x and y and abs(y) * (abs(self.mp.mag(x)) + 1) > LOG2:
+            raise Unreadable("power too large")
+        return x**y
+
+    def root(self, x, n):
+        odd = n in range(3, 1000, 2) and self.is_real(x) and x < 0
+        return -self.power(-x, 1 / n) if odd else self.power(x, 1 / n)
+
+    def symbol(self, name: str, point: int):
+        """A constant, or a number that depends on nothing but the name and the point."""
+        if name in self.constants:
+            return self.constants[name]
+        noise = zlib.crc32(f"{name}/{point}".encode())
+        part = self.mp.mpf(noise % 1009 + 1) / 1013
+        return (1 + 2 * part, -2 * part, self.mp.mpf(noise % 23 + 2), part)[point % 4]
+
+    def value(self, tree, point: int = 0):
+        """The number a tree stands for at a point, or None if it stands for none."""
+        try:
+            return self.evaluate(tree, point)
+        except (ArithmeticError, ValueError, TypeError, KeyError, RecursionError):
+            return None
+
+    def evaluate(self, tree, point: int):
+        head, *parts = tree
+        self.spend(1 if head in ("num", "+", "*", "neg", "inv") else 20)
+        if head == "num":
+            if len(parts[0].strip("0.")) > DIGITS - 20:
+                raise Unreadable("too many digits")
+            return self.mp.mpf(parts[0])
+        if head == "sym":
+            return self.symbol(parts[0], point)
+        if head in _TRIG and parts[0][0] == "°":
+            parts = [("*", parts[0], ("sym", r"\pi"), ("inv", ("num", "180")))]
+        args = [self.evaluate(part, point) for part in parts]
+        largest = max(map(abs, args))
+        if head in self.limited and largest > ARGUMENT:
+            raise Unreadable("argument too large")
+        x = self.operations[head](*args)
+        if not self.mp.isfinite(x) or x and abs(self.mp.mag(x)) > LOG2:
+            raise Unreadable("number too large")
+        if head in _CANCELLING and abs(x) <= self.noise * largest:
+            return self.mp.zero  # only rounding is left
+        return x if self.is_real(x) or abs(x.imag) > self.noise * abs(x) else x.real
+
+    def is_real(self, x) -> bool:
+        return isinstance(x, self.mp.mpf)
+
+    def equal(self, x, y) -> bool:
+        return abs(x - y) <= self.noise * max(abs(x), abs(y))
+
+
+@cache
+def arithmetic() -> Arithmetic:
+    return Arithmetic()
