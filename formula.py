@@ -8,12 +8,13 @@ can be bounded, and tells formulas apart as well as together. Nothing is built b
 known, and a formula nested too deeply ends in Python's own RecursionError, on the way down.
 
 A tree is (head, *parts). Numbers: ("num", "0.50"), ("sym", "x"), ("+", ...), ("*", ...),
-("^", a, b), ("neg", a), ("inv", a), ("±", a), ("%", a), ("°", a), ("sin", a), ... Others:
+("/", a, b), ("^", a, b), ("neg", a), ("±", a), ("%", a), ("°", a), ("sin", a), ... Others:
 ("word", "even"), ("based", "52", "8"), ("unit", a, power), ("rel", "<≤", a, b, c), (":", a, b),
 ("∪", a, b), ("list", ...), ("or", ...), ("set", ...), ("()", ...), ("[)", ...); a matrix is a
 tuple of tuples.
 """
 
+import operator
 import re
 import threading
 import unicodedata
@@ -30,21 +31,23 @@ class Unreadable(ValueError):
     """The text is outside the grammar, or a number outside the limits."""
 
 
+def require(condition, otherwise: str) -> None:
+    if not condition:
+        raise Unreadable(otherwise)
+
+
 # ---- 1. normalise and tokenize -----------------------------------------------------------------
 
 _TRIG = set("sin cos tan cot sec csc sinh cosh tanh coth".split())
 _ARC = {arc + name: "a" + name for name in _TRIG for arc in ("a", "ar", "arc")}
 _FUNCTIONS = {*_TRIG, *_ARC, *"ln exp sqrt floor ceil max min".split()}
 _NAMES = set(  # commands that stand for a symbol
-    "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi "
-    "pi rho sigma tau upsilon phi varphi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Phi "
-    "Psi Omega ell infty emptyset".split()
+    "alpha beta gamma delta epsilon varepsilon theta kappa lambda mu nu xi pi rho sigma tau phi "
+    "varphi chi psi omega Gamma Delta Theta Lambda Sigma Phi Psi Omega infty emptyset".split()
 )
-_LOOKS = {"\\ ", "\\\n"} | set(  # what changes the looks of a formula, not what it says
-    r"\left \right \mleft \mright \middle \big \Big \bigg \Bigg \bigl \bigr \Bigl \Bigr \biggl "
-    r"\biggr \quad \qquad \displaystyle \textstyle \limits \boxed \fbox \overline \vec \hat \bar "
-    r"\widehat \bm \overrightarrow \angle \triangle \boldsymbol \, \; \: \! \( \) \[ \] \$ \- "
-    r"$ € £ ¥ ¢ ~".split()
+_WORDS = set(  # other runs of two or three letters are products, as in TeX; longer ones are words
+    "cm mm km ft in yd mi kg mg lb lbs oz ml min sec hr hrs mph rad deg sq cu th st nd rd am pm no "
+    "yes not odd any all for per the is of to by if be are day men man".split()
 )
 _SYNONYMS = {  # of each group the spelling that the parser knows comes first
     other: group.split()[0]
@@ -54,83 +57,64 @@ _SYNONYMS = {  # of each group the spelling that the parser knows comes first
     @ = \in ∈ @ ≈ \approx \simeq @ ∪ \cup @ | \lvert \rvert \vert \mid @ ° \circ \degree @ ' \prime
     @ % \% percent pct @ \{ \lbrace @ \} \rbrace @ [ \lbrack @ ] \rbrack @ , & 、 and @ ; \\ @ ∨ or
     @ \lfloor ⌊ @ \rfloor ⌋ @ \lceil ⌈ @ \rceil ⌉ @ \frac \dfrac \tfrac \cfrac @ \sqrt √
-    @ \binom \dbinom \tbinom @ \ln \log log @ \infty ∞ oo inf infinity @ \emptyset ∅ \varnothing
-    @ \pi π @ \theta θ @ \alpha α @ \beta β @ \lambda λ
+    @ \binom \dbinom \tbinom @ \ln \log log @ infty ∞ oo inf infinity @ emptyset ∅ \varnothing
+    @ pi π @ theta θ @ alpha α @ beta β @ lambda λ
     """.split("@")
     for other in group.split()[1:]
 }
-_WORDS = set(  # other runs of two or three letters are products, as in TeX; longer ones are words
-    "cm mm km ft in yd mi kg mg lb lbs oz ml min sec hr hrs mph rad deg sq cu th st nd rd am pm no "
-    "yes not odd any all for per the is of to by if be are day men man".split()
-)
-_REWRITES = [  # applied in this order
-    (re.compile(pattern), new)
-    for pattern, new in (
-        ("\f", r"\\f"),  # Python's reading of "\frac"
-        (r"(?<!\\)\\\\(?=[A-Za-z]{2})", r"\\"),  # over-escaped: \\frac
-        (r"\\(?:operatorname|math[a-z]+)\s*\{([^{}]*)\}", r" \1 "),
-        (  # mark the words of \text{...}: in 10 \text{ m} the m is no symbol
-            r"\\(?:text(?:bf|it|rm|normal)?|mbox)\s*\{([^{}]*)\}",
-            lambda text: re.sub(r"\b(?![ei]\b)([A-Za-z]+)\.?", r'"\1', f" {text[1]} "),
-        ),
-        (r'^\W*(?i:"?(the\s+)?"?(final\s+)?"?answer(\s+"?is\b|\s*:))[\s:]*', ""),
-        (r"\\begin\{[a-z]*(?:matrix|array)\}(?:\{[clr|]*\})?", "("),
-        (r"\\end\{[a-z]*(?:matrix|array)\}", ")"),
-        (r"\^\s*\{?\s*(?:\\circ|\\degree|°)\s*\}?", "°"),
-        ("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻]+", r"^{\g<0>}"),
-        ("[₀-₉]+", r"_{\g<0>}"),
-        (
-            "[¼-¾⅐-⅞]",
-            lambda c: rf"\frac{{{unicodedata.normalize('NFKC', c[0]).replace('⁄', '}{')}}}",
-        ),
-    )
-]
-# a bare comma groups digits only where there is no bracket: (1,234) is a pair
-_GROUPED, _GROUPED_OR_PAIR = (
-    re.compile(rf"(?<![\d.,])\d{{1,3}}(?:(?:,\\!\s*|\{{,\}}|\\[,;:! ]\s?| {comma})\d{{3}})+(?!\d)")
-    for comma in ("|,", "")
-)
-_MIXED = re.compile(r"(\d)(?:\s|\\[,;: ])+(\d+)(?:\s|\\[,;:])*/(?:\s|\\[,;:])*(\d+)")
+_REWRITES = {  # pattern: replacement, applied in this order
+    "[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻]+": r"^{\g<0>}",
+    "[₀-₉]+": r"_{\g<0>}",
+    "[¼-¾⅐-⅞]": r" \g<0>",
+    "[^\x00-\x7f]+": lambda run: unicodedata.normalize("NFKC", run[0]),  # ½ becomes 1⁄2
+    r"(\d+)⁄(\d+)": r"\\frac{\1}{\2}",
+    r"(?<!\\)\\\\(?=[A-Za-z]{2})": r"\\",  # over-escaped: \\frac
+    r",\\!\s*": "{,}",
+    # what changes the looks of a formula, not what it says
+    r"(?<!\\)\\(?:[,;:! \n()[\]$]|q?quad|(?:m?left|m?right|[bB]igg?[lr]?|displaystyle|boxed|vec"
+    r"|overline|hat|bar|angle|triangle)(?![A-Za-z]))|[$€£¥~]": " ",
+    r"\\(?:operatorname|math[a-z]+)\s*\{([^{}]*)\}": r" \1 ",
+    r"\\(?:text(?:bf|it|rm|normal)?|mbox)\s*\{([^{}]*)\}":  # in 10 \text{ m} the m is no symbol
+        lambda text: re.sub(r"\b(?![ei]\b)([A-Za-z]+)\.?", r'"\1', f" {text[1]} "),
+    r'^\W*+(?i:["a-z\s]*\banswer\s*("?is\b|:))[\s:]*': "",
+    r"\\begin\{[a-z]*(?:matrix|array)\}(?:\{[clr|]*\})?": "(",
+    r"\\end\{[a-z]*(?:matrix|array)\}": ")",
+    r"\^\s*\{?\s*(?:\\circ|\\degree|°)\s*\}?": "°",
+    # digits in groups of three, with a bare comma only if no bracket follows: (1,234) is a pair
+    r"(?<![\d.,])\d{1,3}(?:(?:\{,\}| |,(?!.*(?:[)\]]|\\\})))\d{3})+(?!\d)":
+        lambda number: re.sub(r"\D", "", number[0]),
+    r"(\d)\s+(\d+)\s*/\s*(\d+)": r"\1\\frac{\2}{\3}",  # 1 1/2
+}  # fmt: skip
+_REWRITES = [(re.compile(pattern, re.DOTALL), new) for pattern, new in _REWRITES.items()]
 _TOKEN = re.compile(
-    r'(?:\d+(?:\.\d+)?|\.\d+)(?:[eE][+-]?\d+)?|"?[A-Za-z]+|\\(?:quad|[lr]?vert|[A-Za-z]+|.)|[<>!]=|\*\*|\S',
+    r'(?:\d+(?:\.\d+)?|\.\d+)(?:[eE][+-]?\d+)?|"?[A-Za-z]+'  # numbers and words
+    r"|\\(?:[lr]?vert|[A-Za-z]+|.)|[<>!]=|\*\*|\S",  # \vertx has been seen
     re.DOTALL | re.ASCII,
 )
 
 
-def normalise(text: str) -> str:
-    r"""One spelling for Unicode, escapes, wrappers and digits; `tokenize` does the rest.
+@lru_cache(maxsize=4096)
+def tokenize(text: str) -> tuple[str, ...]:
+    r"""The tokens that matter, in one spelling; words begin with a quotation mark.
 
-    >>> normalise("4½²"), normalise(r"\text{Answer: }1,234 \text{cm}^2."), normalise(r"\\frac12")
-    ('4\\frac{1}{2}^{2}', '1234  "cm ^2', '\\frac12')
+    >>> tokenize(r"\$1,234\,\text{m}."), tokenize(r"\left(1,\\dfrac12\right)")
+    (('1234', '"m'), ('(', '1', ',', '\\frac', '12', ')'))
     """
     for pattern, new in _REWRITES:
         text = pattern.sub(new, text)
-    text = unicodedata.normalize("NFKC", text).strip(" \n$").rstrip("\\.,;: \n$")
-    grouped = _GROUPED_OR_PAIR if re.search(r"(?<!\\)[(\[]|\\\{", text) else _GROUPED
-    text = grouped.sub(lambda number: re.sub(r"\D", "", number[0]), text)
-    return _MIXED.sub(r"\1\\frac{\2}{\3}", text)
-
-
-@lru_cache(maxsize=4096)
-def tokenize(text: str) -> tuple[str, ...]:
-    r"""The tokens that matter; words begin with a quotation mark.
-
-    >>> tokenize(r"\$1,234\,\text{m}"), tokenize(r"\left(1,\dfrac12\right)")
-    (('1234', '"m'), ('(', '1', ',', '\\frac', '12', ')'))
-    """
     tokens = []
-    for token in _TOKEN.findall(normalise(text)):
-        word = token.lstrip('"')
-        token = _SYNONYMS.get(word, token)
-        if token in _LOOKS:
-            continue
+    for token in _TOKEN.findall(text.strip(" \n").rstrip("\\.,;: \n")):
+        token = _SYNONYMS.get(token.lstrip('"'), token)
+        word = token.lstrip('"\\')
         if tokens[-1:] == [")"] and token[0].isdigit():  # (n-2)2^n
             tokens.append("*")
-        if not (token.isascii() and token.lstrip('"').isalpha()):
-            tokens.append(token)
-        elif word in _FUNCTIONS | _NAMES and word not in _WORDS:
+        if word in _NAMES:
+            tokens.append(word)
+        elif word in _FUNCTIONS and (token[0] == "\\" or word not in _WORDS):
             tokens.append("\\" + word)
-        elif token != word or len(word) > 3 or word.lower() in _WORDS:
+        elif not (token.isascii() and token.lstrip('"').isalpha()):
+            tokens.append(token)
+        elif token[0] == '"' or len(word) > 3 or word.lower() in _WORDS:
             tokens.append('"' + (word.lower() if word[1:] else word))
         else:
             tokens += word
@@ -139,27 +123,28 @@ def tokenize(text: str) -> tuple[str, ...]:
 
 def kind(token: str) -> str:
     """num, word, sym, or else op."""
-    if token[:1] == '"' and len(token) > 1:
+    if re.match(r"\.?[0-9]", token):
+        return "num"
+    if re.match('"[A-Za-z]', token):
         return "word"
-    if token.isascii() and token.isalpha() or token[:1] == "\\" and token[1:] in _NAMES:
-        return "sym"
-    return "num" if re.match(r"\.?[0-9]", token) else "op"
+    return "sym" if token.isascii() and token.isalpha() else "op"
 
 
 # ---- 2. read: tokens to a tree -----------------------------------------------------------------
 
-LEVELS = {**dict.fromkeys("=<>≤≥≠≈", 1), "∪": 2, ":": 3, **dict.fromkeys("+-±∓", 4), "*": 5, "/": 5}
+_LEVELS = enumerate(("=<>≤≥≠≈", "∪", ":", "+-±∓", "*/"), 1)  # later ones bind tighter
+LEVELS = {sign: level for level, signs in _LEVELS for sign in signs}
 _FENCES = {"|": ("abs", "|"), r"\lfloor": ("floor", r"\rfloor"), r"\lceil": ("ceil", r"\rceil")}
 _CLOSING = {"(": (")", "]"), "[": (")", "]"), "{": ("}",), r"\{": (r"\}",)}
 _CANCELLING = {"+", "ln", *_TRIG, *_ARC.values()}  # may leave only rounding instead of 0
-_STARTS = {"(", "{", r"\frac", r"\binom", *_FENCES, *("\\" + name for name in _FUNCTIONS)}
-_ENDS = {"", ")", "]", "}", r"\}"}
+_COMMANDS = {r"\frac": "/", r"\binom": "binom"}
+_STARTS = {"(", "{", *_COMMANDS, *_FENCES, *("\\" + name for name in _FUNCTIONS)}
 _BASES = dict(zip("two three four five six seven eight nine".split(), "23456789", strict=True))
-_HEDGES = set(  # and other words after a value that change it
+HEDGES = set(  # and other words after a value that change it
     "not wrong incorrect maybe perhaps possibly either neither unless except plus minus times "
     "squared cubed factorial hundred thousand million billion trillion dozen".split()
 )
-INFINITY = ("sym", r"\infty")
+INFINITY = ("sym", "infty")
 
 
 class Parser:
@@ -175,21 +160,18 @@ class Parser:
 
     def answer(self):
         """Items separated by commas and words; a semicolon begins a new row: (1, 2; 3, 4)."""
-        rows, joins = [[]], set()
-        while self.rest[-1] not in _ENDS:
+        rows, joins, sign = [[]], "", ","
+        while sign and self.rest[-1] not in ("", ")", "]", "}", r"\}"):
             rows[-1].append(self.item())
-            signs = set()
-            while sign := self.take(",", ";", "∨"):
-                signs.add(sign)
-            if not signs:
-                break
-            joins |= signs
-            rows += [[]] if ";" in signs else []
+            sign = ""
+            while more := self.take(",", ";", "∨"):
+                sign += more
+            joins += sign
+            rows += [[]] if ";" in sign else []
         if max(map(len, rows)) > 1 and len(rows) > 1:
             return ("list", *(("()", *row) for row in rows if row))
         items = [item for row in rows for item in row]
-        if not items:
-            raise Unreadable("empty")
+        require(items, "empty")
         return items[0] if len(items) == 1 else ("or" if "∨" in joins else "list", *items)
 
     def item(self):
@@ -197,8 +179,7 @@ class Parser:
         tree, powers = self.expression(), []
         if kind(self.rest[-1]) == "word":
             while kind(self.rest[-1]) in ("word", "sym"):
-                if self.rest.pop()[1:] in _HEDGES:
-                    raise Unreadable("a hedge")
+                require(self.rest.pop()[1:] not in HEDGES, "a hedge")
                 powers += [self.argument()] if self.take("^") else []
                 self.take("/", "*")
         return ("unit", tree, *powers) if powers else tree
@@ -221,9 +202,9 @@ class Parser:
                 signs, *sides = tree[1:] if tree[0] == "rel" else ("", tree)
                 tree = ("rel", signs + sign.replace("≈", "="), *sides, part)
             else:
-                part = ("inv", part) if sign == "/" else signed(sign, part)
-                head = "+" if LEVELS[sign] == 4 else sign.replace("/", "*")
-                tree = (*tree, part) if tree[0] == head else (head, tree, part)
+                head = "+" if LEVELS[sign] == 4 else sign
+                first = tree[1:] if tree[0] == head != "/" else (tree,)
+                tree = (head, *first, signed(sign, part))
 
     def operand(self):
         """An atom with the signs before it, or with the powers, !, % and ° after it."""
@@ -231,26 +212,16 @@ class Parser:
             return signed(sign, self.expression(LEVELS["+"]))
         tree = self.atom()
         while sign := self.take("!", "%", "°", "^"):
-            if sign == tree[0] or tree[0] in "%°":
-                raise Unreadable("5!! is not (5!)!, and nothing follows 5%")
-            tree = (sign, tree, self.exponent()) if sign == "^" else (sign, tree)
+            require(sign != tree[0] and tree[0] not in "%°", "5!!, 2^3^4 and 5%! are unclear")
+            tree = (sign, tree, self.argument()) if sign == "^" else (sign, tree)
         return tree
 
-    def argument(self):
-        """What a command or ^ applies to: a group or one token."""
-        return self.operand() if self.rest[-1] == "-" else self.atom(plain=True)
-
-    def digit(self):
-        r"""The same, but of a number only its first digit: \frac12 is 1/2."""
-        number = self.rest[-1]
-        if kind(number) == "num" and len(number) > 1:
-            self.rest[-1:] = [number[1:], number[0]]
-        return self.argument()
-
-    def exponent(self):
-        """What is in a power, from the right: 2^3^2 is 2^9."""
-        part = self.argument()
-        return ("^", part, self.exponent()) if self.take("^") else part
+    def argument(self, digit: bool = False):
+        r"""What a command or ^ applies to: a group or one token, or digit: \frac12 is 1/2."""
+        token = self.rest[-1]
+        if digit and kind(token) == "num" and len(token) > 1:
+            self.rest[-1:] = [token[1:], token[0]]
+        return self.operand() if token == "-" else self.atom(plain=True)
 
     def atom(self, plain: bool = False):
         """What has no parts of its own, and what begins with a command or a bracket."""
@@ -262,10 +233,12 @@ class Parser:
                 token += " " + self.rest.pop()[1:]
             return ("word" if token[2:] else "sym", token[1:])
         if kind(token) == "sym":
-            name = f"{token}_{self.argument()}" if self.take("_") else token
-            while self.take("'"):
-                name += "'"
-            return ("sym", name)
+            opened = 0  # a subscript may be anything: a_{n+1}, R_{\odot}
+            while opened or token[-1] == "_" or self.rest[-1] in ("_", "'"):
+                require(self.rest[-1], "not closed")
+                opened += (self.rest[-1] == "{") - (self.rest[-1] == "}")
+                token += self.rest.pop().strip("{}")
+            return ("sym", token)
         if token in _CLOSING:
             return self.bracket(token)
         if token in _FENCES:
@@ -273,13 +246,10 @@ class Parser:
             self.bars += token == "|"
             tree = (head, self.expression(1))
             self.bars -= token == "|"
-            if not self.take(closing):
-                raise Unreadable(f"no {closing}")
+            require(self.take(closing), "not closed")
             return tree
-        if token == r"\frac":
-            return ("*", self.digit(), ("inv", self.digit()))
-        if token == r"\binom":
-            return ("binom", self.digit(), self.digit())
+        if token in _COMMANDS:
+            return (_COMMANDS[token], self.argument(digit=True), self.argument(digit=True))
         if token == r"\sqrt":
             index = self.bracket("[") if self.take("[") else ("num", "2")
             return ("root", self.argument(), index)
@@ -294,7 +264,7 @@ class Parser:
             return ("based", text, _BASES.get(base, base))
         if self.rest[-1] == r"\frac" and text.isdecimal():
             part = self.operand()
-            mixed = part[0] == "*" and part[1][0] == part[2][1][0] == "num"
+            mixed = part[0] == "/" and part[1][0] == part[2][0] == "num"
             return ("+" if mixed else "*", ("num", text), part)
         return ("num", text)
 
@@ -317,12 +287,8 @@ class Parser:
         if opening == r"\{" and kind(self.rest[-1]) == "sym" and self.rest[-2] in ("|", ":"):
             del self.rest[-2:]  # {x | 2 < x < 3}
         tree, closing = self.answer(), self.take(*_CLOSING[opening])
-        if (
-            not closing
-            or opening + closing in ("(]", "[)")
-            and (tree[0] != "list" or len(tree) != 3)
-        ):
-            raise Unreadable("these brackets are of intervals")
+        pair = tree[0] == "list" and len(tree) == 3
+        require(closing and (pair or opening + closing not in ("(]", "[)")), "no such bracket")
         if tree[0] not in ("list", "or"):
             return ("set", tree) if opening == r"\{" and tree[0] != "rel" else tree
         return (opening + closing if opening in "([" else "set", *tree[1:])
@@ -350,11 +316,11 @@ def read(text: str):
 def symbols(tree) -> set[str]:
     """The names in a tree.
 
-    >>> symbols(read("x^2 + 2 x a_1 e")) == {"x", "a_('num', '1')"}
+    >>> symbols(read("x^2 + 2 x a_1 e")) == {"x", "a_1"}
     True
     """
     if tree[0] == "sym":
-        return {tree[1]} - {r"\pi", "e", "i"}
+        return {tree[1]} - {"pi", "e", "i"}
     return set().union(*(symbols(part) for part in tree[1:] if isinstance(part, tuple)))
 
 
@@ -374,12 +340,12 @@ class Arithmetic(threading.local):
 
         self.mp = mp = mpmath.MPContext()
         mp.dps, self.work, self.noise = DIGITS, 0, mp.mpf(10) ** (20 - DIGITS)
-        self.constants = {r"\pi": +mp.pi, "e": +mp.e, "i": mp.mpc(0, 1)}
+        self.constants = {"pi": +mp.pi, "e": +mp.e, "i": mp.mpc(0, 1)}
         trigonometric = {name: getattr(mp, name) for name in {*_TRIG, *_ARC.values()}}
         self.limited = {"!": mp.factorial, "binom": mp.binomial, "exp": mp.exp, **trigonometric}
         self.operations = {
             **self.limited, "+": self.sum, "*": lambda *xs: mp.fprod(xs), "^": self.power,
-            "neg": lambda x: -x, "inv": lambda x: 1 / x, ":": lambda x, y: x / y, "abs": abs,
+            "neg": operator.neg, "/": operator.truediv, ":": operator.truediv, "abs": abs,
             "%": lambda x: x / 100, "°": lambda x: x, "ln": mp.log, "root": self.root,
             "max": lambda *xs: max(xs), "min": lambda *xs: min(xs),
             "floor": lambda x: mp.floor(x + self.noise), "ceil": lambda x: mp.ceil(x - self.noise),
@@ -387,19 +353,16 @@ class Arithmetic(threading.local):
 
     def spend(self, steps: int) -> None:
         self.work -= steps
-        if self.work < 0:
-            raise Unreadable("too much work")
+        require(self.work >= 0, "too much work")
 
     def sum(self, *xs):
         """A sum in which no term gets lost: 10^400 + 1 would be 10^400."""
-        sizes = [abs(x) for x in xs if x]
-        if sizes and min(sizes) < self.noise * max(sizes):
-            raise Unreadable("10^400 + 1 needs more digits")
+        sizes = [abs(x) for x in xs if x] or [0]
+        require(min(sizes) >= self.noise * max(sizes), "10^400 + 1 needs more digits")
         return self.mp.fsum(xs)
 
     def power(self, x, y):
-        if x and y and abs(y) * (abs(self.mp.mag(x)) + 1) > LOG2:
-            raise Unreadable("power too large")
+        require(not x or abs(y) * (abs(self.mp.mag(x)) + 1) <= LOG2, "power too large")
         return x**y
 
     def root(self, x, n):
@@ -423,22 +386,19 @@ class Arithmetic(threading.local):
 
     def evaluate(self, tree, point: int):
         head, *parts = tree
-        self.spend(1 if head in ("num", "+", "*", "neg", "inv") else 20)
+        self.spend(1 if head in ("num", "+", "*", "neg", "/") else 20)
         if head == "num":
-            if len(parts[0].strip("0.")) > DIGITS - 20:
-                raise Unreadable("too many digits")
+            require(len(parts[0].strip("0.")) <= DIGITS - 20, "too many digits")
             return self.mp.mpf(parts[0])
         if head == "sym":
             return self.symbol(parts[0], point)
         if head in _TRIG and parts[0][0] == "°":
-            parts = [("*", parts[0], ("sym", r"\pi"), ("inv", ("num", "180")))]
+            parts = [("*", parts[0], ("/", ("sym", "pi"), ("num", "180")))]
         args = [self.evaluate(part, point) for part in parts]
         largest = max(map(abs, args))
-        if head in self.limited and largest > ARGUMENT:
-            raise Unreadable("argument too large")
+        require(largest <= ARGUMENT or head not in self.limited, "argument too large")
         x = self.operations[head](*args)
-        if not self.mp.isfinite(x) or x and abs(self.mp.mag(x)) > LOG2:
-            raise Unreadable("number too large")
+        require(self.mp.isfinite(x) and (not x or abs(self.mp.mag(x)) <= LOG2), "number too large")
         if head in _CANCELLING and abs(x) <= self.noise * largest:
             return self.mp.zero  # only rounding is left
         return x if self.is_real(x) or abs(x.imag) > self.noise * abs(x) else x.real
