@@ -138,7 +138,7 @@ _FENCES = {"|": ("abs", "|"), r"\lfloor": ("floor", r"\rfloor"), r"\lceil": ("ce
 _CLOSING = {"(": (")", "]"), "[": (")", "]"), "{": ("}",), r"\{": (r"\}",)}
 _CANCELLING = {"+", "ln", *_TRIG, *_ARC.values()}  # may leave only rounding instead of 0
 _COMMANDS = {r"\frac": "/", r"\binom": "binom"}
-_STARTS = {"(", "{", *_COMMANDS, *_FENCES, *("\\" + name for name in _FUNCTIONS)}
+_STARTS = {"(", "{", *_COMMANDS, r"\lfloor", r"\lceil", *("\\" + name for name in _FUNCTIONS)}
 _BASES = dict(zip("two three four five six seven eight nine".split(), "23456789", strict=True))
 HEDGES = set(  # and other words after a value that change it
     "not wrong incorrect maybe perhaps possibly either neither unless except plus minus times "
@@ -152,7 +152,6 @@ class Parser:
 
     def __init__(self, text: str):
         self.rest = ["", *reversed(tokenize(text))]  # the next token is the last one
-        self.bars = 0  # open |
 
     def take(self, *wanted: str) -> str:
         """The next token, stepped over, if it is one of these; else ''."""
@@ -189,7 +188,7 @@ class Parser:
         tree = self.operand()
         while True:
             sign = self.rest[-1]
-            if kind(sign) == "sym" or sign in _STARTS and not (sign == "|" and self.bars):
+            if kind(sign) == "sym" or sign in _STARTS:
                 sign = "*"  # juxtaposition
                 self.rest.append(sign)
             if LEVELS.get(sign, 0) <= level:
@@ -243,9 +242,7 @@ class Parser:
             return self.bracket(token)
         if token in _FENCES:
             head, closing = _FENCES[token]
-            self.bars += token == "|"
             tree = (head, self.expression(1))
-            self.bars -= token == "|"
             require(self.take(closing), "not closed")
             return tree
         if token in _COMMANDS:
@@ -401,7 +398,7 @@ class Arithmetic(threading.local):
         require(self.mp.isfinite(x) and (not x or abs(self.mp.mag(x)) <= LOG2), "number too large")
         if head in _CANCELLING and abs(x) <= self.noise * largest:
             return self.mp.zero  # only rounding is left
-        return x if self.is_real(x) or abs(x.imag) > self.noise * abs(x) else x.real
+        return x
 
     def is_real(self, x) -> bool:
         return isinstance(x, self.mp.mpf)

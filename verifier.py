@@ -110,18 +110,14 @@ def extract_answer(text: str, require_box: bool = False) -> str | None:
     text = text[-LENGTH:].strip()
     labels = list(_LABEL.finditer(text))
     if labels:
-        rest = text[labels[-1].end() :].strip()
-        formula = _FORMULA.match(rest)  # a full stop inside a formula does not end the sentence
-        end = _SENTENCE_END.search(rest, formula.end() if formula else 0)
-        text = rest[: end.start() if end else None].strip(" *")
-    if len(text) < 200 and ";" not in text and "\n" not in text:
-        if (tree := read(text)) and "'word'" not in repr(tree):
-            return text  # all of it is one formula
+        text = _SENTENCE_END.split(text[labels[-1].end() :].strip())[0].strip(" *")
+    if len(text) < 200 and (tree := read(text)) and "'word'" not in repr(tree):
+        return text  # all of it is one formula
     formulas = [match[0] for match in _FORMULA.finditer(text)]
     formulas = [f for f in formulas if not re.fullmatch(r"\W*[A-Za-z]+\W*", f)] or formulas
     if labels and (len(formulas) != 1 or HEDGES & set(text.lower().split())):  # "5 or maybe 6"
         return text or None
-    return formulas[-1] if formulas else text if re.fullmatch(r"[A-Za-z]+", text) else None
+    return formulas[-1] if formulas else None
 
 
 # ---- 2. compare ------------------------------------------------------------------------------
@@ -157,10 +153,6 @@ def members(tree) -> list:
 _TURN = str.maketrans("><≥≤", "<>≤≥")
 
 
-def interval(low, signs: str, high):
-    return ("(["[signs[0] == "≤"] + ")]"[signs[1] == "≤"], low, high)
-
-
 def region(tree):
     """The interval of a solved inequality, the union of several joined by 'or'; else the tree.
 
@@ -175,21 +167,13 @@ def region(tree):
     if signs[0] in ">≥":
         signs, sides = signs[::-1].translate(_TURN), sides[::-1]
     if len(sides) == 2:
-        first = is_name(sides[0]) or sides[0][0] == "abs"
+        first = is_name(sides[0])
         signs = "<" + signs if first else signs + "<"
         sides = (("neg", INFINITY), *sides) if first else (*sides, INFINITY)
     low, name, high = sides
-    inside = name[1] if name[0] == "abs" else name
-    if not is_name(inside) or symbols(inside) & (symbols(low) | symbols(high)):
+    if "≠" in signs or not is_name(name) or symbols(name) & (symbols(low) | symbols(high)):
         return tree
-    if "≠" in signs:
-        return ("∪", interval(low, "<<", high), interval(high, "<<", INFINITY))
-    if name[0] != "abs":
-        return interval(low, signs, high)
-    if low == ("neg", INFINITY):
-        return interval(("neg", high), signs[1] * 2, high)
-    mirrored = interval(("neg", high), signs[::-1], ("neg", low))
-    return ("∪", mirrored, interval(low, signs, high))
+    return ("(["[signs[0] == "≤"] + ")]"[signs[1] == "≤"], low, high)
 
 
 def pair_off(xs: list, ys: list) -> bool:
@@ -197,7 +181,7 @@ def pair_off(xs: list, ys: list) -> bool:
     left = list(ys) if len(xs) == len(ys) else []
     for x in xs:
         for y in left:
-            if not (defines(x) and defines(y) and x[2] != y[2]) and same(x, y):
+            if same(x, y):
                 left.remove(y)
                 break
         else:
@@ -221,8 +205,7 @@ def same(a, b) -> bool:
     a, b = region(a), region(b)
     if "rel" in (a[0], b[0]):
         if defines(a) and defines(b) and a[2] != b[2]:
-            if re.sub(r"\d", "", repr(a[2])) == re.sub(r"\d", "", repr(b[2])):
-                return False  # x_1 = 5 is not x_2 = 5, though y = 5 may be x = 5
+            return False  # x_1 = 5 is not x_2 = 5
         x, y = solution(a), solution(b)
         return x is not None and y is not None and same(x, y)
     xs, ys = members(a), members(b)
@@ -233,9 +216,9 @@ def same(a, b) -> bool:
     if not len(xs) == len(ys) == 1:
         return pair_off(xs, ys)
     a, b = xs[0], ys[0]
-    if a[0][0] in "([:" and b[0][0] in "([:" and (a[0] != ":" or len(a) > 3):
+    if a[0][0] in "([" and b[0][0] in "([":
         pair = len(a) == 3 and a[1][0][0] not in "(["  # it may be an interval, and no matrix
-        alike = a[0] == b[0] or not pair and ":" not in (a[0], b[0])
+        alike = a[0] == b[0] or not pair
         return alike and len(a) == len(b) and all(map(same, a[1:], b[1:]))
     if a[0] in ("word", "based") or INFINITY in (a, b):
         return a == b
@@ -253,8 +236,9 @@ def proportional(a, b) -> bool:
     numbers = arithmetic()
     ratios = [numbers.value(("/", left, right), point) for point in range(POINTS)]
     ratios = [ratio for ratio in ratios if ratio]
-    positive = a[1] in "=≠" or ratios and numbers.is_real(ratios[0]) and ratios[0] > 0
-    return bool(positive) and len(ratios) > 3 and all(numbers.equal(r, ratios[0]) for r in ratios)
+    if len(ratios) < 4 or not all(numbers.equal(ratio, ratios[0]) for ratio in ratios):
+        return False
+    return a[1] in "=≠" or numbers.is_real(ratios[0]) and ratios[0] > 0
 
 
 def same_number(a, b) -> bool:
@@ -283,14 +267,9 @@ def shown_digits(tree) -> int:
 
 
 def shows(x, digits: int, y, others: int) -> bool:
-    """Whether x, a decimal with so many digits, is y to 1e-6, rounded or cut off.
-
-    If y is a decimal too, x must be the shorter one, or y short and x a float with its noise.
-    """
+    """Whether x, a decimal with so many digits, is y (exact or longer) to 1e-6, rounded or cut."""
     mp = arithmetic().mp
-    if digits < 6 or 0 < others <= digits and not others < 13 < 15 < digits or x * y < 0:
-        return False
-    if mp.isint(x) or mp.isint(y):
+    if digits < 6 or 0 < others <= digits or mp.isint(x) or mp.isint(y) or x * y < 0:
         return False
     x, y = abs(x), abs(y)
     unit = mp.mpf(10) ** (mp.floor(mp.log10(x)) + 1 - min(digits, 15))
