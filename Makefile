@@ -30,6 +30,8 @@ lint: .venv/ready-dev
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 
+# One seed after another, each resumable; then the figure and the table from the logs of all.
 reproduce: .venv/ready
 	for seed in $(SEEDS); do $(RUN) demo.py --seed $$seed --output runs/reproduce/seed$$seed $(ARGS) || exit 1; done
-	$(RUN) results.py --folder runs/reproduce
+	$(RUN) plots.py --folder runs/reproduce --output results/cooper.png --keep results/cooper \
+	  --caption "seeds $(SEEDS), qwen_math prior, 32 x 8 rollouts a step: make reproduce"

@@ -48,9 +48,7 @@ class CooperConfig(GRPOConfig):
     rm_lr: float = 3e-4  # of AdamW; 1e-5 for a real LLM; 0 freezes the reward model
     rm_minibatches: int = 1  # updates a step, each on its share of the pairs
     rm_micro_batch: int | None = None  # pairs a forward pass; none takes the whole minibatch
-    negatives: Literal["assistant", "rollouts"] = (
-        "assistant"  # who writes them; rollouts: a rule-rejected one
-    )
+    negatives: Literal["assistant", "rollouts"] = "assistant"  # rollouts: the rule rejected
     max_retries: int = 3  # further tries of the assistant where a rewrite is not wrong
     assistant_temperature: float = 0.7  # of the assistant's sampling
     assistant_max_new_tokens: int = 32  # length limit of a rewrite, tokens
@@ -196,13 +194,15 @@ def reward_model_step(
 
 def held_out_examples(learner, cfg: CooperConfig) -> list[Example]:
     """A fixed set to watch the reward model on: samples of the initial policy, with rule labels."""
-    rollouts = sample(
-        learner.policy, learner.tokenizer, learner.eval_problems, 4, cfg.max_new_tokens,
-        generator=torch_rng(learner.policy.device, cfg.seed, "held out"),
-    )  # fmt: skip
-    labels = rewards.rule(rollouts).int().tolist()
-    rows = zip(rollouts.problems, rollouts.texts, labels)
-    return [Example(p.question, p.answer, text, label) for p, text, label in rows]
+    examples, generator = [], torch_rng(learner.policy.device, cfg.seed, "held out")
+    for i in range(0, len(learner.eval_problems), cfg.prompts):
+        rollouts = sample(
+            learner.policy, learner.tokenizer, learner.eval_problems[i : i + cfg.prompts],
+            cfg.eval_samples, cfg.max_new_tokens, generator=generator,
+        )  # fmt: skip
+        rows = zip(rollouts.problems, rollouts.texts, rewards.rule(rollouts).int().tolist())
+        examples += [Example(p.question, p.answer, text, label) for p, text, label in rows]
+    return examples
 
 
 def agreement(score: torch.Tensor, rollouts: Rollouts) -> float:

@@ -67,7 +67,10 @@ def shorten(text: str) -> str:
 
 def judge_prompt(question: str, reference: str, completion: str) -> str:
     """Ask the judge for Yes or No (gist of the VerifyBench prompt of Cooper's authors)."""
-    return f"{JUDGE}\n{format_input(question, reference, completion)}"
+    return (
+        f"{JUDGE}\n<question>{question}</question>\n<completion>{completion}</completion>\n"
+        f"<reference_answer>{reference}</reference_answer>"
+    )
 
 
 # --------------------------------------------------------------------------------------------------

@@ -27,9 +27,9 @@ from run import command_line
 class DemoConfig(cooper.CooperConfig):
     output: str = "runs/demo"  # folder of all stages
     prior: Literal[tuple(tiny.PRIORS)] = "qwen_math"  # what the policy is taught in the warm-up
-    warm_up_steps: int = 1000  # updates of the warm-up
-    rm_steps: int = 240  # updates of the initial reward model
-    steps: int = 200  # rollout phases an arm
+    warm_up_steps: int = 800  # updates of the warm-up
+    rm_target: float = 0.94  # validation accuracy at which the initial reward model is done
+    steps: int = 400  # rollout phases an arm
 
 
 def pick(config_class, cfg, **changes):
@@ -44,7 +44,7 @@ def main(cfg: DemoConfig) -> None:
     tiny.warm_up(tiny.WarmUpConfig(cfg.prior, policy, cfg.warm_up_steps, seed=cfg.seed))
     reward_model.train(
         reward_model.RewardModelConfig(
-            model=policy, data=cfg.data, output=rm, steps=cfg.rm_steps, seed=cfg.seed,
+            model=policy, data=cfg.data, output=rm, target=cfg.rm_target, seed=cfg.seed,
             max_new_tokens=cfg.max_new_tokens,
         )
     )  # fmt: skip

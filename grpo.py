@@ -77,9 +77,7 @@ class GRPOConfig:
 
     eval_every: int = 20  # steps between evaluations, 0 for none
     eval_problems: int = 200  # problems an evaluation
-    eval_samples: int = (
-        4  # completions a problem, at temperature 0.7 and top-p 0.95; greedy as well
-    )
+    eval_samples: int = 4  # completions a problem, temperature 0.7, top-p 0.95; and greedy
     save_every: int = 25  # steps between checkpoints
 
 
@@ -285,7 +283,9 @@ def grpo_step(learner: Learner, reward, cfg: GRPOConfig, step: int):
         group["lr"] = cfg.lr * min(1.0, step / max(cfg.lr_warmup, 1))
 
     # 1 sample
-    problems = rng(cfg.seed, "problems", step).choices(learner.problems, k=cfg.prompts)
+    draw = rng(cfg.seed, "problems", step)
+    few = len(learner.problems) < cfg.prompts  # then a problem may come up twice
+    problems = (draw.choices if few else draw.sample)(learner.problems, k=cfg.prompts)
     rollouts = sample(
         learner.policy, learner.tokenizer, problems, cfg.group_size, cfg.max_new_tokens,
         cfg.temperature, generator=generator,

@@ -7,12 +7,13 @@ With seeds, lines are means and bands their 95 % intervals (Student's t). Verifi
 reward model green, Cooper blue.
 """
 
+import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
 
 from data import InputError
-from run import command_line, read_jsonl
+from run import command_line, read_jsonl, write
 
 ARMS = {  # folder: (label, colour)
     "rule": ("rule verifier", "0.45"),
@@ -152,11 +153,30 @@ def table(arms: dict) -> str:
     return "\n".join(lines)
 
 
+KEPT = (
+    "step reward accuracy code entropy eval/accuracy eval/greedy rm/agreement rm/held_out_accuracy "
+    "rm/pair_accuracy rm/valid_rate grad_norm step_time"
+).split()
+
+
+def keep_logs(folder: str, kept: str) -> None:
+    """Copy the metrics of every run below `folder` to `kept`, without those no figure needs."""
+    for file in sorted(Path(folder).glob("**/metrics.jsonl")):
+        rows = [
+            {k: round(row[k], 4) if isinstance(row[k], float) else row[k] for k in KEPT if k in row}
+            for row in read_jsonl(file)
+        ]
+        copy = Path(kept, file.relative_to(folder))
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        write(copy, "".join(json.dumps(row) + "\n" for row in rows))
+
+
 @dataclass(frozen=True)
 class PlotConfig:
     folder: str = "runs/demo"  # holds rule/, frozen/, cooper/, or seed*/ with them inside
     output: str = "runs/demo/cooper.png"  # the figure
     caption: str = ""  # small print below it: config, seeds, command
+    keep: str | None = None  # folder that receives slim copies of the logs; none copies nothing
 
 
 def main(cfg: PlotConfig) -> None:
@@ -164,6 +184,8 @@ def main(cfg: PlotConfig) -> None:
     draw(arms, cfg.output, cfg.caption)
     print(table(arms))
     print(f"figure: {cfg.output}")
+    if cfg.keep:
+        keep_logs(cfg.folder, cfg.keep)
 
 
 if __name__ == "__main__":

@@ -155,23 +155,13 @@ def judge(policy, tokenizer, rollouts: Rollouts) -> list[int | None]:
     return verdicts
 
 
-def annotate(
-    policy,
-    tokenizer,
-    judge_policy,
-    judge_tokenizer,
-    problems,
-    group_size,
-    max_new_tokens,
-    generator,
-):
-    """Sample completions, label them by rule and judge -> (examples both agree on, share kept)."""
-    rollouts = sample(policy, tokenizer, problems, group_size, max_new_tokens, generator=generator)
+def annotate(rollouts: Rollouts, judge_policy, tokenizer) -> tuple[list[Example], list[bool]]:
+    """Label B rollouts by the rule, and ask the judge -> (examples, whether the two agree)."""
     by_rule = rewards.rule(rollouts).int().tolist()
-    by_judge = judge(judge_policy, judge_tokenizer, rollouts)
-    rows = zip(rollouts.problems, rollouts.texts, by_rule, by_judge)
-    kept = [Example(p.question, p.answer, text, r) for p, text, r, j in rows if r == j]
-    return kept, len(kept) / len(by_rule)
+    by_judge = judge(judge_policy, tokenizer, rollouts)
+    rows = zip(rollouts.problems, rollouts.texts, by_rule)
+    examples = [Example(p.question, p.answer, text, label) for p, text, label in rows]
+    return examples, [rule == said for rule, said in zip(by_rule, by_judge)]
 
 
 def swap_references(examples: list[Example], random) -> list[Example]:
@@ -215,64 +205,79 @@ class RewardModelConfig:
     judge: str | None = None  # LLM that labels beside the rule; none takes model
     data: str = "arithmetic"  # problems: "arithmetic", a .jsonl file, or a named benchmark
     output: str = "runs/demo/rm"  # folder of the reward model
-    problems: int = 1000  # problems sampled; a tenth of them is held out
+    problems: int = 1000  # problems sampled; a tenth is for validation, a tenth held out
     group_size: int = 8  # completions a problem
     max_new_tokens: int = 32  # length limit of a completion, tokens
-    steps: int = 300  # updates
+    steps: int = 400  # updates at most
+    target: float | None = 0.95  # validation accuracy at which training stops; none runs all steps
     batch: int = 128  # examples an update, half of them right
-    swap_share: float = (
-        0.0  # share of a batch that is correct completions beside a wrong reference, 0 to 0.5
-    )
+    swap_share: float = 0.0  # of a batch: right beside a wrong reference, 0 to 0.5
     lr: float = 1e-3  # peak of AdamW, cosine to 0; 2e-5 for a real LLM
     max_grad_norm: float = 1.0  # gradients are clipped to this norm
     seed: int = 0  # of sampling, batches and the new head
 
 
-def make_examples(cfg: RewardModelConfig) -> tuple[list[Example], list[Example], float]:
-    """(training examples, held-out examples of other problems, share kept by the annotation)."""
+def make_examples(cfg: RewardModelConfig):
+    """(training, validation, held-out examples, share that the annotation keeps); by problem.
+
+    Only the training examples are filtered: dropping those that a judge finds hard from the other
+    two would flatter the reward model.
+    """
     policy, tokenizer = load_policy(cfg.model)
-    judge_policy, judge_tokenizer = load_policy(cfg.judge) if cfg.judge else (policy, tokenizer)
+    judge_seat = load_policy(cfg.judge) if cfg.judge else (policy, tokenizer)
     problems = load_problems(cfg.data, "train", cfg.problems, cfg.seed)
     generator = torch_rng(policy.device, cfg.seed, "annotate")
-    train, held_out, shares, batch = [], [], [], 32
-    for i in tqdm(range(0, len(problems), batch), desc="annotate", disable=None):
-        examples, share = annotate(
-            policy, tokenizer, judge_policy, judge_tokenizer, problems[i : i + batch],
-            cfg.group_size, cfg.max_new_tokens, generator,
+    train, validation, held_out = [], [], []
+    agreed, size = [], max(1, cfg.batch // cfg.group_size)
+    for i in tqdm(range(0, len(problems), size), desc="annotate", disable=None):
+        rollouts = sample(
+            policy, tokenizer, problems[i : i + size], cfg.group_size, cfg.max_new_tokens,
+            generator=generator,
         )  # fmt: skip
-        shares.append(share)
-        (held_out if i < len(problems) / 10 else train).extend(examples)
-    return train, held_out, sum(shares) / len(shares)
+        examples, agree = annotate(rollouts, *judge_seat)
+        agreed += agree
+        if i < len(problems) / 10:
+            held_out += examples
+        elif i < len(problems) / 5:
+            validation += examples
+        else:
+            train += [example for example, keep in zip(examples, agree) if keep]
+    return train, validation, held_out, sum(agreed) / len(agreed)
 
 
-def fit(rm: RewardModel, examples: list[Example], cfg: RewardModelConfig) -> None:
-    """BCE on balanced batches: half right, `swap_share` right beside a wrong reference."""
+def fit(rm: RewardModel, examples, cfg: RewardModelConfig, validation=()) -> int:
+    """BCE on balanced batches: half right, `swap_share` right beside a wrong reference.
+
+    Stops where validation accuracy reaches `target`, looking every ten steps. Returns the steps.
+    """
     random = rng(cfg.seed, "fit")
     right = [e for e in examples if e.label == 1]
     wrong = [e for e in examples if e.label == 0]
     if not right or not wrong:
-        raise InputError(
-            f"the policy's samples are all {'wrong' if wrong else 'right'}: nothing to tell apart"
-        )
+        all_are = "wrong" if wrong else "right"
+        raise InputError(f"the policy's samples are all {all_are}: nothing to tell apart")
     swapped = swap_references(examples, random) or wrong
+    half, swaps = cfg.batch // 2, round(cfg.batch * cfg.swap_share)
     optimizer = torch.optim.AdamW(rm.model.parameters(), lr=cfg.lr, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, cfg.lr, total_steps=cfg.steps, pct_start=0.05
     )
-    rm.model.train()
-    bar = tqdm(range(cfg.steps), desc="reward model", disable=None)
-    for _ in bar:
-        half, swaps = cfg.batch // 2, round(cfg.batch * cfg.swap_share)
+    bar = tqdm(range(1, cfg.steps + 1), desc="reward model", disable=None)
+    for step in bar:
         batch = random.choices(right, k=half) + random.choices(wrong, k=half - swaps)
         batch += random.choices(swapped, k=swaps)
-        loss = bce_loss(
-            rm.logits(*_columns(batch)), torch.tensor([e.label for e in batch]).to(rm.model.device)
-        )
-        loss.backward()
+        labels = torch.tensor([e.label for e in batch]).to(rm.model.device)
+        rm.model.train()
+        bce_loss(rm.logits(*_columns(batch)), labels).backward()
         optimizer_step(rm.model, optimizer, cfg.max_grad_norm)
         schedule.step()
-        bar.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
+        if validation and cfg.target is not None and step % 10 == 0:
+            accuracy = measure(rm, validation)["accuracy"]
+            bar.set_postfix(validation=f"{accuracy:.3f}", refresh=False)
+            if accuracy >= cfg.target:
+                break
     rm.model.eval()
+    return step
 
 
 def train(cfg: RewardModelConfig) -> dict[str, float]:
@@ -280,14 +285,15 @@ def train(cfg: RewardModelConfig) -> dict[str, float]:
     began, folder = time.time(), Path(cfg.output)
     if finished(folder, asdict(cfg)):
         return json.loads((folder / "metrics.json").read_text())
-    examples, held_out, kept = make_examples(cfg)
+    examples, validation, held_out, kept = make_examples(cfg)
     torch.manual_seed(cfg.seed)  # the new head
     rm = RewardModel.load(cfg.model)
-    fit(rm, examples, cfg)
+    steps = fit(rm, examples, cfg, validation)
     swapped = swap_references(held_out, rng(cfg.seed, "held out"))
     result = {
         "annotation_kept": kept,
         "examples": len(examples),
+        "steps": steps,
         **{f"held_out/{name}": value for name, value in measure(rm, held_out).items()},
         "held_out/swap_accuracy": measure(rm, swapped)["accuracy"],
         "seconds": time.time() - began,

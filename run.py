@@ -26,7 +26,7 @@ from pathlib import Path
 
 import torch
 from tqdm import tqdm
-from transformers import HfArgumentParser
+from transformers import HfArgumentParser, logging
 
 from data import InputError
 
@@ -82,6 +82,8 @@ def _or_none(convert):
 
 def command_line(config_class, main) -> None:
     """`main(config)` with flags as config; wrong input ends in one line instead of a traceback."""
+    logging.set_verbosity_error()  # of transformers: no load reports, no progress bar a file
+    logging.disable_progress_bar()
     try:
         main(parse_flags(config_class))
     except InputError as error:
@@ -125,9 +127,9 @@ def finished(folder: Path, settings: dict) -> bool:
 
 
 def compare(folder: Path, old: dict, new: dict) -> None:
-    """Raise InputError where a folder's settings are not the ones asked for."""
+    """Raise InputError where a folder's settings are not the ones asked for; it may have moved."""
     for name, value in json.loads(json.dumps(new)).items():
-        if old.get(name) != value:
+        if name != "output" and old.get(name) != value:
             raise InputError(
                 f"{folder} was made with {name}={old.get(name)!r}, now {value!r}: choose another "
                 "--output, or delete that folder"

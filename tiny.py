@@ -203,7 +203,7 @@ def build_policy(tokenizer, hidden=64, layers=3, heads=4) -> Qwen2ForCausalLM:
 # Supervised warm-up
 
 # How many examples of each role a training step holds; each role is padded by itself.
-ROLES = ((solve_example, 64), (rewrite_example, 16), (judge_example, 64))
+ROLES = ((solve_example, 64), (rewrite_example, 16), (judge_example, 48))
 
 
 def encode(tokenizer, examples) -> tuple[torch.Tensor, torch.Tensor]:
@@ -231,7 +231,7 @@ def encode(tokenizer, examples) -> tuple[torch.Tensor, torch.Tensor]:
 class WarmUpConfig:
     prior: Literal[tuple(PRIORS)] = "qwen_math"  # what the policy is taught, see PRIORS
     output: str = "runs/demo/policy"  # folder of the policy
-    steps: int = 1000  # updates
+    steps: int = 800  # updates
     muon_lr: float = 0.02  # of the weight matrices (Muon), decaying linearly to 0
     lr: float = 3e-3  # of embeddings, norms and biases (AdamW), likewise
     seed: int = 0  # of weights and texts

@@ -118,16 +118,39 @@ def test_swapped_references_are_negatives_of_correct_texts():
     assert all(f"\\boxed{{{e.reference}}}" != e.completion for e in swapped)
 
 
-def test_annotation_drops_what_rule_and_judge_disagree_on(
-    policy, tokenizer, make_rollouts, monkeypatch
-):
-    problems = [Problem("1 + 1 = ?", "2")]
+def test_annotation_marks_what_rule_and_judge_disagree_on(make_rollouts, monkeypatch):
     texts = ["I guess \\boxed{2}", "I guess \\boxed{3}", "I guess \\boxed{2}", "I guess 2"]
-    monkeypatch.setattr(reward_model, "sample", lambda *a, **k: make_rollouts(texts, problems, 4))
+    rollouts = make_rollouts(texts, [Problem("1 + 1 = ?", "2")], 4)
     monkeypatch.setattr(reward_model, "judge", lambda *a: [1, 0, 0, None])
-    kept, share = reward_model.annotate(policy, tokenizer, policy, tokenizer, problems, 4, 8, None)
-    assert [(e.completion, e.label) for e in kept] == [(texts[0], 1), (texts[1], 0)]
-    assert share == 0.5
+    examples, agree = reward_model.annotate(rollouts, None, None)
+    assert [(e.completion, e.label) for e in examples] == list(zip(texts, [1, 0, 1, 0]))
+    assert agree == [True, True, False, False]
+
+
+def test_disagreements_are_not_trained_on_but_measured_on(untrained, monkeypatch):
+    """Every second answer of the judge disagrees with the rule."""
+    monkeypatch.setattr(
+        reward_model,
+        "judge",
+        lambda p, t, rollouts: [
+            int(r) ^ (i % 2) for i, r in enumerate(reward_model.rewards.rule(rollouts).tolist())
+        ],
+    )
+    cfg = reward_model.RewardModelConfig(
+        model=untrained, problems=20, group_size=4, max_new_tokens=4, batch=8
+    )
+    train, validation, held_out, kept = reward_model.make_examples(cfg)
+    assert kept == 0.5
+    assert (len(held_out), len(validation), len(train)) == (2 * 4, 2 * 4, 16 * 4 // 2)
+    questions = [{e.question for e in part} for part in (train, validation, held_out)]
+    assert sum(map(len, questions)) == len(set.union(*questions)) == 20
+
+
+def test_fit_stops_at_its_target(rm):
+    cfg = reward_model.RewardModelConfig(steps=200, batch=32, lr=3e-3, target=0.9)
+    steps = reward_model.fit(rm, EIGHT, cfg, validation=EIGHT)
+    assert steps < 200 and steps % 10 == 0
+    assert reward_model.measure(rm, EIGHT)["accuracy"] >= 0.9
 
 
 def test_the_judge_is_asked_with_the_reference_and_read_by_its_last_word(
@@ -145,7 +168,7 @@ def test_the_judge_is_asked_with_the_reference_and_read_by_its_last_word(
 
     monkeypatch.setattr(reward_model, "sample", sample)
     assert reward_model.judge(policy, tokenizer, rollouts) == [1, 0, 1, None, None]
-    assert "<reference_answer>2</reference_answer>" in asked[0]
+    assert "<completion>I guess \\boxed{2}</completion>" in asked[0] and "<reference_answer>2<" in asked[0]
 
 
 def test_measure_by_hand(monkeypatch, rm):

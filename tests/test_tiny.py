@@ -47,7 +47,7 @@ def test_judge_examples_are_balanced_and_true():
     verdicts = []
     for _ in range(400):
         prompt, verdict = tiny.judge_example(rng, tiny.PRIORS["qwen_math"])
-        reference = prompt.partition("<reference_answer>")[2].partition("<")[0]
+        reference = prompt.partition("<reference_answer>")[2].removesuffix("</reference_answer>")
         solution = prompt.partition("<completion>")[2].partition("</completion>")[0]
         assert verdict == ("Yes" if verify(solution, reference, require_box=True) else "No")
         verdicts.append(verdict)
