@@ -1,20 +1,16 @@
 r"""A mathematical answer in TeX, plain text or Unicode: read to a tree, and the tree evaluated.
 
-    text -> normalise -> tokenize -> read -> a tree -> its value at a point
+    text -> tokenize -> read -> a tree (head, *parts) -> its value at a point
 
 The grammar is small and our own, so no text reaches eval, sympify or parse_expr. Trees are valued
 with mpmath, the arithmetic below sympy, at 200 digits: unlike `simplify` that takes a time that
 can be bounded, and tells formulas apart as well as together. Nothing is built before its size is
 known, and a formula nested too deeply ends in Python's own RecursionError, on the way down.
 
-A tree is (head, *parts). Numbers: ("num", "0.50"), ("sym", "x"), ("+", ...), ("*", ...),
-("/", a, b), ("^", a, b), ("neg", a), ("±", a), ("%", a), ("°", a), ("sin", a), ... Others:
-("word", "even"), ("based", "52", "8"), ("unit", a, power), ("rel", "<≤", a, b, c), (":", a, b),
-("∪", a, b), ("list", ...), ("or", ...), ("set", ...), ("()", ...), ("[)", ...); a matrix is a
-tuple of tuples.
+Heads of numbers: num sym + * / neg ^ ± % ° ! abs root sin ...; of the rest: word, based (52_8),
+unit (5 cm^2), rel (a < x <= b), ":", ∪, list, or, set, () (] [) []; a matrix is a tuple of tuples.
 """
 
-import operator
 import re
 import threading
 import unicodedata
@@ -24,7 +20,7 @@ from functools import cache, lru_cache
 DIGITS = 200  # decimal digits of all arithmetic; the last 20 are left to rounding
 LOG2 = 100_000  # the largest binary logarithm: numbers end at about 10^30000
 ARGUMENT = 3_000  # the largest argument of a factorial, an exponential or a sine
-WORK = 20_000  # steps of one comparison, at about ten microseconds each
+WORK = 10_000  # steps of one comparison, at about ten microseconds each
 
 
 class Unreadable(ValueError):
@@ -58,8 +54,7 @@ _SYNONYMS = {  # of each group the spelling that the parser knows comes first
     @ % \% percent pct @ \{ \lbrace @ \} \rbrace @ [ \lbrack @ ] \rbrack @ , & 、 and @ ; \\ @ ∨ or
     @ \lfloor ⌊ @ \rfloor ⌋ @ \lceil ⌈ @ \rceil ⌉ @ \frac \dfrac \tfrac \cfrac @ \sqrt √
     @ \binom \dbinom \tbinom @ \ln \log log @ infty ∞ oo inf infinity @ emptyset ∅ \varnothing
-    @ pi π @ theta θ @ alpha α @ beta β @ lambda λ
-    """.split("@")
+    @ pi π @ theta θ @ alpha α @ beta β""".split("@")
     for other in group.split()[1:]
 }
 _REWRITES = {  # pattern: replacement, applied in this order
@@ -77,18 +72,16 @@ _REWRITES = {  # pattern: replacement, applied in this order
     r"\\(?:text(?:bf|it|rm|normal)?|mbox)\s*\{([^{}]*)\}":  # in 10 \text{ m} the m is no symbol
         lambda text: re.sub(r"\b(?![ei]\b)([A-Za-z]+)\.?", r'"\1', f" {text[1]} "),
     r'^\W*+(?i:["a-z\s]*\banswer\s*("?is\b|:))[\s:]*': "",
-    r"\\begin\{[a-z]*(?:matrix|array)\}(?:\{[clr|]*\})?": "(",
-    r"\\end\{[a-z]*(?:matrix|array)\}": ")",
+    r"\\(begin|end)\{[a-z]*(?:matrix|array)\}(?:\{[clr|]*\})?": lambda m: "()"[m[1] == "end"],
     r"\^\s*\{?\s*(?:\\circ|\\degree|°)\s*\}?": "°",
     # digits in groups of three, with a bare comma only if no bracket follows: (1,234) is a pair
-    r"(?<![\d.,])\d{1,3}(?:(?:\{,\}| |,(?!.*(?:[)\]]|\\\})))\d{3})+(?!\d)":
+    r"(?<![\d.,])\d{1,3}(?:(?:\{,\}| |,(?!(?s:.*)(?:[)\]]|\\\})))\d{3})+(?!\d)":
         lambda number: re.sub(r"\D", "", number[0]),
-    r"(\d)\s+(\d+)\s*/\s*(\d+)": r"\1\\frac{\2}{\3}",  # 1 1/2
+    r"(\d)\s+(\d+)\s*/\s*(\d+)": r"\1\\frac{\2}{\3}",  # 1 1/2, and this is a sum:
+    r"(?<![\w.^}])(\d+)\s*\\[dtc]?frac\s*(\d|\{\d+\})\s*(\d|\{\d+\})": r"{\1+\\frac\2\3}",
 }  # fmt: skip
-_REWRITES = [(re.compile(pattern, re.DOTALL), new) for pattern, new in _REWRITES.items()]
-_TOKEN = re.compile(
-    r'(?:\d+(?:\.\d+)?|\.\d+)(?:[eE][+-]?\d+)?|"?[A-Za-z]+'  # numbers and words
-    r"|\\(?:[lr]?vert|[A-Za-z]+|.)|[<>!]=|\*\*|\S",  # \vertx has been seen
+_TOKEN = re.compile(  # numbers, words, commands (\vertx has been seen), other operators
+    r'(?:\d+(?:\.\d+)?|\.\d+)(?:[eE][+-]?\d+)?|"?[A-Za-z]+|\\(?:[lr]?vert|[A-Za-z]+|.)|[<>!]=|\*\*|\S',
     re.DOTALL | re.ASCII,
 )
 
@@ -100,14 +93,12 @@ def tokenize(text: str) -> tuple[str, ...]:
     >>> tokenize(r"\$1,234\,\text{m}."), tokenize(r"\left(1,\\dfrac12\right)")
     (('1234', '"m'), ('(', '1', ',', '\\frac', '12', ')'))
     """
-    for pattern, new in _REWRITES:
-        text = pattern.sub(new, text)
+    for pattern, new in _REWRITES.items():
+        text = re.sub(pattern, new, text)
     tokens = []
     for token in _TOKEN.findall(text.strip(" \n").rstrip("\\.,;: \n")):
         token = _SYNONYMS.get(token.lstrip('"'), token)
         word = token.lstrip('"\\')
-        if tokens[-1:] == [")"] and token[0].isdigit():  # (n-2)2^n
-            tokens.append("*")
         if word in _NAMES:
             tokens.append(word)
         elif word in _FUNCTIONS and (token[0] == "\\" or word not in _WORDS):
@@ -123,11 +114,8 @@ def tokenize(text: str) -> tuple[str, ...]:
 
 def kind(token: str) -> str:
     """num, word, sym, or else op."""
-    if re.match(r"\.?[0-9]", token):
-        return "num"
-    if re.match('"[A-Za-z]', token):
-        return "word"
-    return "sym" if token.isascii() and token.isalpha() else "op"
+    match = re.match(r'(?P<num>\.?[0-9])|(?P<word>"[A-Za-z])|(?P<sym>[A-Za-z])', token)
+    return match.lastgroup if match else "op"
 
 
 # ---- 2. read: tokens to a tree -----------------------------------------------------------------
@@ -136,10 +124,9 @@ _LEVELS = enumerate(("=<>≤≥≠≈", "∪", ":", "+-±∓", "*/"), 1)  # late
 LEVELS = {sign: level for level, signs in _LEVELS for sign in signs}
 _FENCES = {"|": ("abs", "|"), r"\lfloor": ("floor", r"\rfloor"), r"\lceil": ("ceil", r"\rceil")}
 _CLOSING = {"(": (")", "]"), "[": (")", "]"), "{": ("}",), r"\{": (r"\}",)}
-_CANCELLING = {"+", "ln", *_TRIG, *_ARC.values()}  # may leave only rounding instead of 0
+_CANCELLING = {"+", "ln", *_TRIG, *_ARC.values()}  # where only rounding may be left instead of 0
 _COMMANDS = {r"\frac": "/", r"\binom": "binom"}
 _STARTS = {"(", "{", *_COMMANDS, r"\lfloor", r"\lceil", *("\\" + name for name in _FUNCTIONS)}
-_BASES = dict(zip("two three four five six seven eight nine".split(), "23456789", strict=True))
 HEDGES = set(  # and other words after a value that change it
     "not wrong incorrect maybe perhaps possibly either neither unless except plus minus times "
     "squared cubed factorial hundred thousand million billion trillion dozen".split()
@@ -176,11 +163,10 @@ class Parser:
     def item(self):
         """An expression; words after it are its unit: cm^2, square feet, km/h."""
         tree, powers = self.expression(), []
-        if kind(self.rest[-1]) == "word":
-            while kind(self.rest[-1]) in ("word", "sym"):
-                require(self.rest.pop()[1:] not in HEDGES, "a hedge")
-                powers += [self.argument()] if self.take("^") else []
-                self.take("/", "*")
+        while kind(self.rest[-1]) in ("word", "sym"):
+            require(self.rest.pop()[1:] not in HEDGES, "a hedge")
+            powers += [self.argument()] if self.take("^") else []
+            self.take("/", "*")
         return ("unit", tree, *powers) if powers else tree
 
     def expression(self, level: int = 0):
@@ -220,15 +206,15 @@ class Parser:
         token = self.rest[-1]
         if digit and kind(token) == "num" and len(token) > 1:
             self.rest[-1:] = [token[1:], token[0]]
-        return self.operand() if token == "-" else self.atom(plain=True)
+        return self.operand() if token == "-" else self.atom()
 
-    def atom(self, plain: bool = False):
+    def atom(self):
         """What has no parts of its own, and what begins with a command or a bracket."""
         token = self.rest.pop()
         if kind(token) == "num":
-            return ("num", token) if plain else self.number(token)
+            return ("based", token, self.argument()[1]) if self.take("_") else ("num", token)
         if kind(token) == "word":
-            while not plain and kind(self.rest[-1]) == "word":
+            while kind(self.rest[-1]) == "word":
                 token += " " + self.rest.pop()[1:]
             return ("word" if token[2:] else "sym", token[1:])
         if kind(token) == "sym":
@@ -254,17 +240,6 @@ class Parser:
             return self.function(token[1:])
         raise Unreadable(token)
 
-    def number(self, text: str):
-        """A literal, one with a base (52_8), or a mixed number (1\\frac{1}{2})."""
-        if self.take("_"):
-            base = self.argument()[1]
-            return ("based", text, _BASES.get(base, base))
-        if self.rest[-1] == r"\frac" and text.isdecimal():
-            part = self.operand()
-            mixed = part[0] == "/" and part[1][0] == part[2][0] == "num"
-            return ("+" if mixed else "*", ("num", text), part)
-        return ("num", text)
-
     def function(self, name: str):
         r"""A call: \sin x, \sin^2(x), \sin^{-1} x, \log_2 8, \ln 2x; \sin x \cos x is two."""
         base = [self.argument()] if self.take("_") else []
@@ -281,13 +256,11 @@ class Parser:
 
     def bracket(self, opening: str):
         """What is inside: one value, a tuple or an interval, a set; the opening is taken."""
-        if opening == r"\{" and kind(self.rest[-1]) == "sym" and self.rest[-2] in ("|", ":"):
-            del self.rest[-2:]  # {x | 2 < x < 3}
         tree, closing = self.answer(), self.take(*_CLOSING[opening])
         pair = tree[0] == "list" and len(tree) == 3
         require(closing and (pair or opening + closing not in ("(]", "[)")), "no such bracket")
         if tree[0] not in ("list", "or"):
-            return ("set", tree) if opening == r"\{" and tree[0] != "rel" else tree
+            return ("set", tree) if opening == r"\{" else tree
         return (opening + closing if opening in "([" else "set", *tree[1:])
 
 
@@ -311,11 +284,7 @@ def read(text: str):
 
 
 def symbols(tree) -> set[str]:
-    """The names in a tree.
-
-    >>> symbols(read("x^2 + 2 x a_1 e")) == {"x", "a_1"}
-    True
-    """
+    """The names in a tree, constants left out."""
     if tree[0] == "sym":
         return {tree[1]} - {"pi", "e", "i"}
     return set().union(*(symbols(part) for part in tree[1:] if isinstance(part, tuple)))
@@ -342,7 +311,7 @@ class Arithmetic(threading.local):
         self.limited = {"!": mp.factorial, "binom": mp.binomial, "exp": mp.exp, **trigonometric}
         self.operations = {
             **self.limited, "+": self.sum, "*": lambda *xs: mp.fprod(xs), "^": self.power,
-            "neg": operator.neg, "/": operator.truediv, ":": operator.truediv, "abs": abs,
+            "neg": lambda x: -x, "/": lambda x, y: x / y, ":": lambda x, y: x / y, "abs": abs,
             "%": lambda x: x / 100, "°": lambda x: x, "ln": mp.log, "root": self.root,
             "max": lambda *xs: max(xs), "min": lambda *xs: min(xs),
             "floor": lambda x: mp.floor(x + self.noise), "ceil": lambda x: mp.ceil(x - self.noise),
@@ -396,9 +365,8 @@ class Arithmetic(threading.local):
         require(largest <= ARGUMENT or head not in self.limited, "argument too large")
         x = self.operations[head](*args)
         require(self.mp.isfinite(x) and (not x or abs(self.mp.mag(x)) <= LOG2), "number too large")
-        if head in _CANCELLING and abs(x) <= self.noise * largest:
-            return self.mp.zero  # only rounding is left
-        return x
+        only_rounding = head in _CANCELLING and abs(x) <= self.noise * largest
+        return self.mp.zero if only_rounding else x
 
     def is_real(self, x) -> bool:
         return isinstance(x, self.mp.mpf)

@@ -19,18 +19,17 @@ Policy (each line has its test in tests/test_verifier.py)
     degree signs, TeX spacing, text wrappers and Unicode spellings do not matter. 1 1/2 is 3/2.
  7. Lists compare as multisets, {...} as sets; tuples, intervals and matrices in order. A solved
     inequality equals its interval; other relations are equal if one is a multiple of the other.
- 8. Base subscripts count, and letter case too, except in words.
+ 8. Base subscripts count, letter case (except in words) and names too: x = 5 is not y = 5.
  9. Several values, an alternative or a hedge never equal a single reference.
 10. An equation stands for its right side if the left is a bare name (x, f(x), AB) or equals it.
 11. What cannot be parsed is right only if it is the same string after normalisation.
 12. Total: any string, any thread; no signals, no subprocess, no eval, never more than a second.
 
-Different from Math-Verify (huggingface/Math-Verify), and why: one grammar of our own in place of
-latex2sympy and parse_expr, so that no fragment of an answer can match (there \boxed{exec('x=1')}
-is 1); limits in place of alarms, which only work in the main thread; no rounding to six places
-(there 1/2004! = 1/2006!); the last box replaces the ones before; bases, case and the order of a
-tuple count. Formulas are equal if they agree to 180 digits wherever they are tried (as in
-Schwartz-Zippel). Right as strings only: sums, integrals, limits, matrix products, huge numbers.
+Different from Math-Verify (huggingface/Math-Verify): one grammar of our own, so no fragment of an
+answer can match (there \boxed{exec('x=1')} is 1); limits in place of alarms, which only work in
+the main thread; no rounding to six places (there 1/2004! = 1/2006!); the last box replaces those
+before; bases, case and the order of a tuple count. Formulas are equal if they agree to 180 digits
+wherever tried (Schwartz-Zippel); sums, integrals, limits and huge numbers only as strings.
 """
 
 import re
@@ -50,16 +49,13 @@ def _box(inside: str) -> re.Pattern:
     group = inside
     for _ in range(20):
         group = rf"(?:{inside}|\{{{group}\}})*+"
-    return re.compile(
-        rf"\\(?:boxed|fbox)(?![a-zA-Z])\s*(?:\{{({group})\}}|([^\s{{$\\]+))", re.DOTALL
-    )
+    return re.compile(rf"\\(?:boxed|fbox)(?![a-zA-Z])\s*(?:\{{({group})\}}|([^\s{{$\\]+))", re.S)
 
 
-_BOXES = _box(r"[^{}\\]|\\."), _box(r"[^{}]")  # \} is no brace; if that finds no box, it is one
+_BOXES = _box(r"[^{}\\]++|\\."), _box(r"[^{}]++")  # \} is no brace; if that finds no box, it is one
 _BOX_GAP = re.compile(r"[\s$]*(?:[,;]|(?:[^.\n=\d]{0,40}\W)?(?:and|or)\b)(?:[\s${}]|\\quad|\\ )*")
 _THINK = re.compile(r"<think>(?:[^<]++|<(?!/think>))*+(?:</think>)?")
 _LABEL = re.compile(r"####|\banswer(?:\s+is\b|\W{0,3}[:=\n])[\s:*=]*", re.IGNORECASE)
-_SENTENCE_END = re.compile(r"\.(?=\s|\*|$)|\n")
 _FORMULA = re.compile(
     r"\$\$.+?\$\$|(?<!\\)\$(?=\S)[^$]+?(?<=\S)\$(?!\d)|\\\(.+?\\\)|\\\[.+?\\\]"  # in TeX
     r"|(?<![\w.^{\\])(?:(?<![\w)\]])-)?\\?\$?(?:\d+\s+(?=\d+/\d))?"  # or a number: sign, $, whole
@@ -110,7 +106,7 @@ def extract_answer(text: str, require_box: bool = False) -> str | None:
     text = text[-LENGTH:].strip()
     labels = list(_LABEL.finditer(text))
     if labels:
-        text = _SENTENCE_END.split(text[labels[-1].end() :].strip())[0].strip(" *")
+        text = re.split(r"\.(?=\s|\*|$)|\n", text[labels[-1].end() :].strip())[0].strip(" *")
     if len(text) < 200 and (tree := read(text)) and "'word'" not in repr(tree):
         return text  # all of it is one formula
     formulas = [match[0] for match in _FORMULA.finditer(text)]
@@ -177,16 +173,14 @@ def region(tree):
 
 
 def pair_off(xs: list, ys: list) -> bool:
-    """Whether the members are the same in some order; names that both have must agree."""
-    left = list(ys) if len(xs) == len(ys) else []
+    """Whether the members are the same in some order."""
+    left = list(ys)
     for x in xs:
-        for y in left:
-            if same(x, y):
-                left.remove(y)
-                break
-        else:
+        partner = next((y for y in left if same(x, y)), None)
+        if partner is None:
             return False
-    return bool(xs)
+        left.remove(partner)
+    return not left
 
 
 def covers(xs: list, ys: list) -> bool:
@@ -218,8 +212,7 @@ def same(a, b) -> bool:
     a, b = xs[0], ys[0]
     if a[0][0] in "([" and b[0][0] in "([":
         pair = len(a) == 3 and a[1][0][0] not in "(["  # it may be an interval, and no matrix
-        alike = a[0] == b[0] or not pair
-        return alike and len(a) == len(b) and all(map(same, a[1:], b[1:]))
+        return (a[0] == b[0] or not pair) and len(a) == len(b) and all(map(same, a[1:], b[1:]))
     if a[0] in ("word", "based") or INFINITY in (a, b):
         return a == b
     return same_number(a, b)
@@ -227,12 +220,12 @@ def same(a, b) -> bool:
 
 def proportional(a, b) -> bool:
     """Whether one relation is the other times a constant: x = 2y is y - x/2 = 0."""
-    if len(a) != 4 or len(b) != 4:
+    if not len(a) == len(b) == 4:
         return False
     a, b = (("rel", r[1].translate(_TURN), r[3], r[2]) if r[1] in ">≥" else r for r in (a, b))
-    left, right = (("+", r[2], ("neg", r[3])) for r in (a, b))
-    if a[1] != b[1] or not symbols(left) or not symbols(right):
+    if a[1] != b[1] or not symbols(a) or not symbols(b):
         return False
+    left, right = (("+", r[2], ("neg", r[3])) for r in (a, b))
     numbers = arithmetic()
     ratios = [numbers.value(("/", left, right), point) for point in range(POINTS)]
     ratios = [ratio for ratio in ratios if ratio]
@@ -324,8 +317,7 @@ def verify(response: str, reference: str, require_box: bool = False) -> bool:
 def accuracy_reward(completions, answer, **columns) -> list[float]:
     """TRL `reward_funcs`: called with keywords; completions are strings, or lists of messages."""
     texts = [c if isinstance(c, str) else c[-1]["content"] for c in completions]
-    pairs = zip(texts, answer, strict=True)
-    return [float(verify(_text(text), _text(reference))) for text, reference in pairs]
+    return [float(verify(_text(t), _text(a))) for t, a in zip(texts, answer, strict=True)]
 
 
 def compute_score(data_source, solution_str, ground_truth, extra_info=None, **kw) -> float:

@@ -160,6 +160,7 @@ def test_policy_8_bases_and_case_count():
     assert equivalent("52_8", "52_{8}") and not equivalent("52", "52_8")
     assert not equivalent("52_8", "42") and not equivalent("K", "k") and not equivalent("2X", "2x")
     assert equivalent("Yes", "yes")
+    assert not equivalent("y = 5", "x = 5") and not equivalent("x_2 = 5", "x_1 = 5")
 
 
 def test_policy_9_alternatives_and_hedges_never_equal_one_value():
@@ -295,18 +296,18 @@ HUGE = [
 
 
 def survive() -> float:
-    """The longest time that any hostile input takes, in seconds; it raises if one of them does."""
+    """The longest time that any hostile input takes, in CPU seconds; it raises if one does."""
     longest = 0.0
     for nasty in NASTY:
         for answer, reference in ((nasty, "7"), ("7", nasty), (nasty, nasty + "1"), (nasty, "x")):
-            start = time.perf_counter()
+            start = time.thread_time()
             assert equivalent(answer, reference) in (True, False)
             assert verify(box(answer), reference) in (True, False)
-            longest = max(longest, (time.perf_counter() - start) / 2)
+            longest = max(longest, (time.thread_time() - start) / 2)
     for huge in HUGE:
-        start = time.perf_counter()
+        start = time.thread_time()
         assert not verify(huge, "7")
-        longest = max(longest, time.perf_counter() - start)
+        longest = max(longest, time.thread_time() - start)
     return longest
 
 
