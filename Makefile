@@ -30,8 +30,14 @@ lint: .venv/ready-dev
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 
-# One seed after another, each resumable; then the figure and the table from the logs of all.
+# One seed after another, each resumable, with the paper's negatives as a fourth arm; then figure,
+# table and slim logs of all.
 reproduce: .venv/ready
-	for seed in $(SEEDS); do $(RUN) demo.py --seed $$seed --output runs/reproduce/seed$$seed $(ARGS) || exit 1; done
+	for seed in $(SEEDS); do \
+	  folder=runs/reproduce/seed$$seed; \
+	  $(RUN) demo.py --seed $$seed --output $$folder $(ARGS) && \
+	  $(RUN) cooper.py --seed $$seed --model $$folder/policy --rm_model $$folder/rm --steps 400 \
+	    --negatives assistant --output $$folder/assistant || exit 1; \
+	done
 	$(RUN) plots.py --folder runs/reproduce --output results/cooper.png --keep results/cooper \
-	  --caption "seeds $(SEEDS), qwen_math prior, 32 x 8 rollouts a step: make reproduce"
+	  --caption "seeds $(SEEDS), prior qwen_math, 32 x 8 rollouts a step, lr 2e-4: make reproduce"

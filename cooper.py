@@ -1,23 +1,30 @@
 r"""Cooper: co-optimising policy and reward model (arXiv:2508.05613).
 
 A frozen reward model gets hacked: the policy finds texts that it scores near 1 and that are wrong.
-Cooper goes on training it, on pairs that need no human. The rule verifier is precise, so what it
-calls correct can be trusted as a positive; what it calls wrong cannot (it misses equivalent forms),
-so the negative is made: an assistant LLM rewrites the positive into a wrong solution. Each step:
+Cooper goes on training it, on pairs that need no human: a completion that the rule verifier proves
+correct against a wrong one. Each step:
 
     1 sample                G completions for each of N prompts
     2 score                 sigmoid(z(question, reference, completion)), before the model's update
     3 advantages            group-relative: grpo.group_advantages
     4 policy update         clipped objective - kl_coef * KL: grpo.update
     5 positives             a completion of each prompt, at random among those the rule proves right
-    6 negatives             the assistant's rewrite, retried until the rule says that it is wrong
+    6 negatives             a wrong completion of the same prompt, see below
     7 reward-model update   L = -mean log sigmoid(z_pos - z_neg)
     8 log / eval
 
-Where paper and released code differ this follows the paper: the positive is random, not the first.
-And a negative must hold an answer that is wrong *against the reference*; the code compares with
-the positive and lets texts without any answer pass. `--rm_lr 0` is the frozen arm: GRPO on that
-reward model, bit for bit.
+Where the negatives come from. The paper has a frozen assistant LLM rewrite the positive into a
+wrong solution, until the rule says that it is wrong: the rule's "correct" can be trusted, its
+"wrong" cannot, since rules miss equivalent forms (`--negatives assistant`). Our default is a
+completion of the same prompt that the rule rejects (`--negatives rollouts`): in the embedded world
+the rule misses nothing, and what the policy itself does wrong is what the reward model must learn.
+An assistant that does not know the policy's latest trick teaches nothing about it, and on some
+seeds the policy outruns the reward model (README, results).
+
+Where paper and released code differ this follows the paper: the positive is random, not the first,
+and a rewrite must hold an answer that is wrong *against the reference*; the code compares with the
+positive and lets texts without any answer pass. `--rm_lr 0` is the frozen arm: GRPO on that reward
+model, bit for bit.
 
     python cooper.py --model runs/demo/policy --rm_model runs/demo/rm
 """
@@ -48,7 +55,7 @@ class CooperConfig(GRPOConfig):
     rm_lr: float = 3e-4  # of AdamW; 1e-5 for a real LLM; 0 freezes the reward model
     rm_minibatches: int = 1  # updates a step, each on its share of the pairs
     rm_micro_batch: int | None = None  # pairs a forward pass; none takes the whole minibatch
-    negatives: Literal["assistant", "rollouts"] = "assistant"  # rollouts: the rule rejected
+    negatives: Literal["rollouts", "assistant"] = "rollouts"  # rejected by the rule | rewritten
     max_retries: int = 3  # further tries of the assistant where a rewrite is not wrong
     assistant_temperature: float = 0.7  # of the assistant's sampling
     assistant_max_new_tokens: int = 32  # length limit of a rewrite, tokens
@@ -116,7 +123,7 @@ def make_negatives(
 
 
 def rejected_rollouts(rollouts: Rollouts, correct, positives, random) -> list[str | None]:
-    """The ablation: a rollout of the same prompt that the rule rejects; None where none is."""
+    """A rollout of the same prompt that the rule rejects, for each positive; None where none is."""
     size, texts = rollouts.group_size, []
     for row in positives:
         group = range(row - row % size, row - row % size + size)

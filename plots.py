@@ -3,8 +3,8 @@ r"""Read runs' metrics.jsonl, draw the figure of the three arms, print the table
     python plots.py --folder runs/demo --output runs/demo/cooper.png
 
 The folder holds one experiment (rule/, frozen/, cooper/) or several seeds of it (seed0/rule/, ...).
-With seeds, lines are means and bands their 95 % intervals (Student's t). Verifier grey, frozen
-reward model green, Cooper blue.
+With seeds, lines are means and bands reach from the lowest to the highest seed; the table has 95 %
+intervals of the mean (Student's t). Verifier grey, frozen reward model green, Cooper blue.
 """
 
 import json
@@ -19,6 +19,7 @@ ARMS = {  # folder: (label, colour)
     "rule": ("rule verifier", "0.45"),
     "frozen": ("frozen reward model", "tab:green"),
     "cooper": ("Cooper", "tab:blue"),
+    "assistant": ("Cooper, assistant's negatives", "tab:cyan"),
 }
 # Student's t, two-sided 95 %, by number of seeds: three seeds need 2.2 times the normal width.
 T95 = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36, 9: 2.31, 10: 2.26}
@@ -55,12 +56,11 @@ def load_arms(folder: str) -> dict[str, list[list[dict]]]:
     return arms
 
 
-def series(histories, key: str) -> tuple[list[int], list[float], list[float]]:
-    """(steps, means, half widths) of a metric over seeds, at the steps that all of them have."""
+def series(histories, key: str) -> tuple[list[int], list[list[float]]]:
+    """(steps, values of every seed at each of them), at the steps that all seeds have."""
     by_step = [{row["step"]: row[key] for row in rows if key in row} for rows in histories]
     steps = sorted(set.intersection(*map(set, by_step)))
-    points = [mean_and_half_width([values[step] for values in by_step]) for step in steps]
-    return steps, [m for m, _ in points], [h for _, h in points]
+    return steps, [[values[step] for step in steps] for values in by_step]
 
 
 def smooth(values: list[float], window: int = 9) -> list[float]:
@@ -80,14 +80,12 @@ def draw(arms: dict, output: str, caption: str = "") -> None:
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4.2), sharey=True)
     for arm, histories in arms.items():
         label, colour = ARMS[arm]
-        steps, mean, half = series(histories, "eval/accuracy")
-        left.plot(steps, mean, color=colour, lw=2.2, marker="o", ms=3.5, label=label)
-        band(left, steps, mean, half, colour)
-        steps, mean, half = series(histories, "reward")
-        right.plot(steps, mean, color=colour, lw=0.6, alpha=0.35)
-        right.plot(steps, smooth(mean), color=colour, lw=2.2, label=label)
-        band(right, steps, smooth(mean), smooth(half), colour)
-    seeds = max(map(len, arms.values()))
+        curve(
+            left, *series(histories, "eval/accuracy"), color=colour, marker="o", ms=3.5, label=label
+        )
+        steps, seeds = series(histories, "reward")
+        curve(right, steps, [smooth(values) for values in seeds], color=colour)
+    count = max(map(len, arms.values()))
     left.set(
         title="true accuracy (rule verifier, held-out problems)",
         xlabel="step",
@@ -100,7 +98,7 @@ def draw(arms: dict, output: str, caption: str = "") -> None:
         ylim=(0, 1.02),
     )
     right.tick_params(labelleft=True)
-    left.legend(loc="lower right", frameon=False, title=f"n = {seeds} seed{'s' * (seeds > 1)}")
+    left.legend(loc="lower right", frameon=False, title=f"n = {count} seed{'s' * (count > 1)}")
     for axis in (left, right):
         axis.grid(alpha=0.25)
         axis.spines[["top", "right"]].set_visible(False)
@@ -114,16 +112,22 @@ def draw(arms: dict, output: str, caption: str = "") -> None:
     temporary.replace(output)
 
 
-def band(axis, steps, mean, half, colour) -> None:
-    low, high = [m - h for m, h in zip(mean, half)], [m + h for m, h in zip(mean, half)]
-    axis.fill_between(steps, low, high, color=colour, alpha=0.15, lw=0)
+def curve(axis, steps, seeds, color, **style) -> None:
+    """Every seed faint, their mean strong, the range between them shaded."""
+    columns = list(zip(*seeds))
+    for values in seeds:
+        axis.plot(steps, values, color=color, lw=0.7, alpha=0.5)
+    axis.fill_between(
+        steps, list(map(min, columns)), list(map(max, columns)), color=color, alpha=0.12
+    )
+    axis.plot(steps, [sum(c) / len(c) for c in columns], color=color, lw=2.4, **style)
 
 
 # What the table shows of each history: the column's name and the number.
 COLUMNS = {
     "steps": lambda rows: rows[-1]["step"],
-    "accuracy": lambda rows: rows[-1]["eval/accuracy"],
-    "greedy": lambda rows: rows[-1]["eval/greedy"],
+    "accuracy": lambda rows: last(rows, "eval/accuracy", 1),
+    "greedy": lambda rows: last(rows, "eval/greedy", 1),
     "peak accuracy": lambda rows: max(row.get("eval/accuracy", 0) for row in rows),
     "RM score": lambda rows: last(rows, "reward"),
     "RM-rule agreement": lambda rows: last(rows, "rm/agreement"),
@@ -131,9 +135,9 @@ COLUMNS = {
 }
 
 
-def last(rows, key: str, count: int = 10) -> float:
-    """Mean over the last `count` steps of a noisy per-step metric; nan where it is not logged."""
-    values = [row[key] for row in rows[-count:] if key in row]
+def last(rows, key: str, count: int = 20) -> float:
+    """Mean of the last `count` values of a metric; nan where it is not logged."""
+    values = [row[key] for row in rows if key in row][-count:]
     return sum(values) / len(values) if values else math.nan
 
 

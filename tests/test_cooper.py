@@ -30,8 +30,8 @@ def rollouts(make_rollouts):
 def cfg(untrained, tmp_path):
     return CooperConfig(
         model=untrained, rm_model=untrained, output=str(tmp_path / "run"), steps=2,
-        prompts=4, group_size=4,
-        max_new_tokens=8, assistant_max_new_tokens=8, eval_every=2, eval_problems=4, eval_samples=2,
+        prompts=4, group_size=4, max_new_tokens=8, assistant_max_new_tokens=8,
+        negatives="assistant", eval_every=2, eval_problems=4, eval_samples=2,
     )  # fmt: skip
 
 

@@ -168,7 +168,8 @@ def test_the_judge_is_asked_with_the_reference_and_read_by_its_last_word(
 
     monkeypatch.setattr(reward_model, "sample", sample)
     assert reward_model.judge(policy, tokenizer, rollouts) == [1, 0, 1, None, None]
-    assert "<completion>I guess \\boxed{2}</completion>" in asked[0] and "<reference_answer>2<" in asked[0]
+    assert "<completion>I guess \\boxed{2}</completion>" in asked[0]
+    assert "<reference_answer>2</reference_answer>" in asked[0]
 
 
 def test_measure_by_hand(monkeypatch, rm):

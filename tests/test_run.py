@@ -90,8 +90,9 @@ def test_input_errors_end_in_one_line():
 def cfg(untrained, tmp_path):
     return cooper.CooperConfig(
         model=untrained, rm_model=untrained, output=str(tmp_path / "run"), steps=5,
-        prompts=4, group_size=4, max_new_tokens=8, assistant_max_new_tokens=8, eval_every=2,
-        eval_problems=4, eval_samples=2, save_every=2, kl_coef=0.01,
+        prompts=4, group_size=4, max_new_tokens=8, assistant_max_new_tokens=8,
+        negatives="assistant", eval_every=2, eval_problems=4, eval_samples=2, save_every=2,
+        kl_coef=0.01,
     )  # fmt: skip
 
 
