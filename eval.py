@@ -46,7 +46,8 @@ def interval(shares: list[float], z: float = 1.96) -> tuple[float, float]:
     variance = sum((s - p) ** 2 for s in shares) / count**2  # of the mean
     n = min(p * (1 - p) / variance, 1e9) if variance > 0 else count
     centre, half = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + (z / (2 * n)) ** 2)
-    return (centre - half) / (1 + z * z / n), (centre + half) / (1 + z * z / n)
+    scale = 1 + z * z / n
+    return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
 
 
 def evaluate(
