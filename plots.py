@@ -15,11 +15,11 @@ from pathlib import Path
 from data import InputError
 from run import command_line, read_jsonl, write
 
-ARMS = {  # folder: (label, colour)
-    "rule": ("rule verifier", "0.45"),
-    "frozen": ("frozen reward model", "tab:green"),
-    "cooper": ("Cooper", "tab:blue"),
-    "assistant": ("Cooper, assistant's negatives", "tab:cyan"),
+ARMS = {  # folder: (label, colour, line)
+    "rule": ("rule verifier", "0.45", "-"),
+    "frozen": ("frozen reward model", "tab:green", "-"),
+    "cooper": ("Cooper", "tab:blue", "-"),
+    "assistant": ("Cooper, assistant's negatives", "tab:cyan", "--"),
 }
 # Student's t, two-sided 95 %, by number of seeds: three seeds need 2.2 times the normal width.
 T95 = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36, 9: 2.31, 10: 2.26}
@@ -79,12 +79,11 @@ def draw(arms: dict, output: str, caption: str = "") -> None:
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4.2), sharey=True)
     for arm, histories in arms.items():
-        label, colour = ARMS[arm]
-        curve(
-            left, *series(histories, "eval/accuracy"), color=colour, marker="o", ms=3.5, label=label
-        )
+        label, colour, line = ARMS[arm]
+        style = {"color": colour, "ls": line, "label": label}
+        curve(left, *series(histories, "eval/accuracy"), marker="o", ms=3.5, **style)
         steps, seeds = series(histories, "reward")
-        curve(right, steps, [smooth(values) for values in seeds], color=colour)
+        curve(right, steps, [smooth(values) for values in seeds], **style)
     count = max(map(len, arms.values()))
     left.set(
         title="true accuracy (rule verifier, held-out problems)",
@@ -98,7 +97,7 @@ def draw(arms: dict, output: str, caption: str = "") -> None:
         ylim=(0, 1.02),
     )
     right.tick_params(labelleft=True)
-    left.legend(loc="lower right", frameon=False, title=f"n = {count} seed{'s' * (count > 1)}")
+    right.legend(loc="lower right", frameon=False, title=f"n = {count} seed{'s' * (count > 1)}")
     for axis in (left, right):
         axis.grid(alpha=0.25)
         axis.spines[["top", "right"]].set_visible(False)
@@ -118,7 +117,7 @@ def curve(axis, steps, seeds, color, **style) -> None:
     for values in seeds:
         axis.plot(steps, values, color=color, lw=0.7, alpha=0.5)
     axis.fill_between(
-        steps, list(map(min, columns)), list(map(max, columns)), color=color, alpha=0.12
+        steps, list(map(min, columns)), list(map(max, columns)), color=color, alpha=0.07
     )
     axis.plot(steps, [sum(c) / len(c) for c in columns], color=color, lw=2.4, **style)
 

@@ -36,19 +36,30 @@ def test_grpo_on_the_rule_learns_within_100_steps(seed):
     assert at_100["eval/accuracy"] >= 0.60 and at_100["eval/greedy"] >= 0.90
 
 
-@pytest.mark.parametrize("seed", SEEDS, ids=lambda s: s.name)
-def test_the_frozen_reward_model_is_hacked(seed):
-    accuracy = accuracies(seed, "frozen")
-    assert accuracy[-1] <= max(accuracy) - 0.15, "true accuracy did not fall"
-    peak = accuracy.index(max(accuracy))
-    reward = [row["reward"] for row in read_jsonl(seed / "frozen" / "metrics.jsonl")[1:]]
-    assert sum(reward[-20:]) / 20 > sum(reward[:20]) / 20, "its score did not rise"
-    assert peak < len(accuracy) - 1
+def test_the_frozen_reward_model_is_hacked():
+    """Its score rises while true accuracy falls: by 0.15 or more on most seeds and in the mean."""
+    falls = []
+    for seed in SEEDS:
+        accuracy = accuracies(seed, "frozen")
+        falls.append(max(accuracy) - accuracy[-1])
+        reward = [row["reward"] for row in read_jsonl(seed / "frozen" / "metrics.jsonl")[1:]]
+        assert sum(reward[-20:]) / 20 > sum(reward[:3]) / 3 + 0.2, "its score did not rise"
+    assert sum(falls) / len(falls) >= 0.15
+    assert sum(fall >= 0.15 for fall in falls) > len(falls) / 2
 
 
 @pytest.mark.parametrize("seed", SEEDS, ids=lambda s: s.name)
-def test_cooper_is_not(seed):
-    final = {arm: accuracies(seed, arm)[-1] for arm in plots.ARMS}
-    assert final["cooper"] >= final["frozen"] + 0.20
-    assert final["cooper"] >= final["rule"] - 0.03
+def test_cooper_stays_with_the_rule(seed):
+    final = {arm: accuracies(seed, arm)[-1] for arm in ("rule", "frozen", "cooper")}
+    assert final["cooper"] >= final["rule"] - 0.03 and final["cooper"] > final["frozen"]
     assert mean_of_last(seed, "cooper", "rm/agreement") >= 0.90
+
+
+def test_cooper_ends_far_above_the_frozen_arm():
+    gaps = [accuracies(s, "cooper")[-1] - accuracies(s, "frozen")[-1] for s in SEEDS]
+    assert sum(gaps) / len(gaps) >= 0.20
+
+
+def test_the_table_of_the_readme_is_the_table_of_the_logs():
+    readme = (Path(plots.__file__).parent / "README.md").read_text()
+    assert plots.table(plots.load_arms(str(RESULTS))) in readme
