@@ -220,6 +220,7 @@ def agreement(score: torch.Tensor, rollouts: Rollouts) -> float:
 def train(cfg: CooperConfig) -> list[dict]:
     """The two stages, step by step. Writes cfg.output (see run.py) and returns its history."""
     learner, folder = grpo.start(cfg), Run(cfg)
+    torch.manual_seed(cfg.seed)  # of a new head, where rm_model has none
     rm = RewardModel.load(cfg.rm_model)
     rm_optimizer = torch.optim.AdamW(rm.model.parameters(), lr=cfg.rm_lr, weight_decay=0.01)
     needed = cfg.rm_lr > 0 and cfg.negatives == "assistant"
