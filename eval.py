@@ -132,6 +132,8 @@ def main(cfg: EvalConfig) -> dict:
     print(f"{cfg.model} on {cfg.data}: {len(problems)} problems x {samples} samples")
     for name, value in result.items():
         print(f"  {name:14} {value:.3f}")
+    if result["truncated"] > 0.5:
+        print(f"most completions ran into max_new_tokens={cfg.max_new_tokens}: allow more")
     return result
 
 

@@ -22,6 +22,7 @@ Any Hugging Face AutoModelForSequenceClassification folder with one label can ta
 """
 
 import json
+import math
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -181,6 +182,8 @@ def swap_references(examples: list[Example], random) -> list[Example]:
 
 def measure(rm: RewardModel, examples: list[Example]) -> dict[str, float]:
     """Accuracy at score 1/2, and expected calibration error over ten bins of the score."""
+    if not examples:
+        return {"accuracy": math.nan, "calibration_error": math.nan}
     score = rm.score(*_columns(examples)).cpu()
     label = torch.tensor([float(e.label) for e in examples])
     bins = (score * 10).long().clamp(max=9)
@@ -211,6 +214,7 @@ class RewardModelConfig:
     steps: int = 400  # updates at most
     target: float | None = 0.94  # validation accuracy at which training stops; none runs all steps
     batch: int = 128  # examples an update, half of them right
+    micro_batch: int | None = None  # examples a forward pass; none takes the whole batch
     swap_share: float = 0.0  # of a batch: right beside a wrong reference, 0 to 0.5
     lr: float = 1e-3  # peak of AdamW, cosine to 0; 2e-5 for a real LLM
     max_grad_norm: float = 1.0  # gradients are clipped to this norm
@@ -228,7 +232,8 @@ def make_examples(cfg: RewardModelConfig):
     problems = load_problems(cfg.data, "train", cfg.problems, cfg.seed)
     generator = torch_rng(policy.device, cfg.seed, "annotate")
     train, validation, held_out = [], [], []
-    agreed, size = [], max(1, cfg.batch // cfg.group_size)
+    # Problems sampled at a time; at most a tenth of them, since the parts are split here too.
+    agreed, size = [], max(1, min(cfg.batch // cfg.group_size, len(problems) // 10))
     for i in tqdm(range(0, len(problems), size), desc="annotate", disable=None):
         rollouts = sample(
             policy, tokenizer, problems[i : i + size], cfg.group_size, cfg.max_new_tokens,
@@ -254,8 +259,10 @@ def fit(rm: RewardModel, examples, cfg: RewardModelConfig, validation=()) -> int
     right = [e for e in examples if e.label == 1]
     wrong = [e for e in examples if e.label == 0]
     if not right or not wrong:
-        all_are = "wrong" if wrong else "right"
-        raise InputError(f"the policy's samples are all {all_are}: nothing to tell apart")
+        raise InputError(
+            f"{len(right)} right and {len(wrong)} wrong samples on which rule and judge agree: "
+            "both kinds are needed; take easier or more problems, or another judge"
+        )
     swapped = swap_references(examples, random) or wrong
     half, swaps = cfg.batch // 2, round(cfg.batch * cfg.swap_share)
     optimizer = torch.optim.AdamW(rm.model.parameters(), lr=cfg.lr, weight_decay=0.01)
@@ -266,9 +273,12 @@ def fit(rm: RewardModel, examples, cfg: RewardModelConfig, validation=()) -> int
     for step in bar:
         batch = random.choices(right, k=half) + random.choices(wrong, k=half - swaps)
         batch += random.choices(swapped, k=swaps)
-        labels = torch.tensor([e.label for e in batch]).to(rm.model.device)
         rm.model.train()
-        bce_loss(rm.logits(*_columns(batch)), labels).backward()
+        size = cfg.micro_batch or len(batch)
+        for part in (batch[i : i + size] for i in range(0, len(batch), size)):
+            labels = torch.tensor([e.label for e in part]).to(rm.model.device)
+            loss = bce_loss(rm.logits(*_columns(part)), labels) * len(part) / len(batch)
+            loss.backward()
         optimizer_step(rm.model, optimizer, cfg.max_grad_norm)
         schedule.step()
         if validation and cfg.target is not None and step % 10 == 0:

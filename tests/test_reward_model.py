@@ -146,8 +146,16 @@ def test_disagreements_are_not_trained_on_but_measured_on(untrained, monkeypatch
     assert sum(map(len, questions)) == len(set.union(*questions)) == 20
 
 
+def test_few_problems_still_leave_some_to_train_on(untrained):
+    cfg = reward_model.RewardModelConfig(
+        model=untrained, problems=10, group_size=2, max_new_tokens=2
+    )
+    train, validation, held_out, _ = reward_model.make_examples(cfg)
+    assert (len(held_out), len(validation)) == (2, 2) and len({e.question for e in held_out}) == 1
+
+
 def test_fit_stops_at_its_target(rm):
-    cfg = reward_model.RewardModelConfig(steps=200, batch=32, lr=3e-3, target=0.9)
+    cfg = reward_model.RewardModelConfig(steps=200, batch=32, micro_batch=5, lr=3e-3, target=0.9)
     steps = reward_model.fit(rm, EIGHT, cfg, validation=EIGHT)
     assert steps < 200 and steps % 10 == 0
     assert reward_model.measure(rm, EIGHT)["accuracy"] >= 0.9
@@ -182,7 +190,7 @@ def test_measure_by_hand(monkeypatch, rm):
 
 
 def test_nothing_to_tell_apart_is_one_clear_line(rm):
-    with pytest.raises(InputError, match="all right"):
+    with pytest.raises(InputError, match="4 right and 0 wrong"):
         reward_model.fit(rm, EIGHT[::2], reward_model.RewardModelConfig(steps=1))
 
 
@@ -205,3 +213,8 @@ def test_two_labels_and_missing_folders_are_refused(untrained, tokenizer):
         RewardModel(two, tokenizer)
     with pytest.raises(InputError, match="no model at"):
         RewardModel.load("nowhere/at/all")
+
+
+def test_nothing_held_out_is_not_a_crash(rm):
+    result = reward_model.measure(rm, [])
+    assert all(value != value for value in result.values())  # nan: not measured
