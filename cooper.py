@@ -38,7 +38,7 @@ import torch
 
 import grpo
 import rewards
-from data import rewrite_prompt
+from data import InputError, rewrite_prompt
 from grpo import GRPOConfig, evaluate, grpo_step, norm_stats, optimizer_step
 from reward_model import Example, RewardModel, measure, pairwise_loss
 from rollout import Rollouts, load_policy, sample
@@ -192,6 +192,7 @@ def reward_model_step(
     ]
 
     # 7 reward-model update
+    torch.manual_seed(random.getrandbits(32))  # of dropout, if the model has any
     stats = update_reward_model(rm, rm_optimizer, pairs, cfg)
     return stats | {"rm/valid_rate": len(pairs) / cfg.prompts}
 
@@ -219,6 +220,8 @@ def agreement(score: torch.Tensor, rollouts: Rollouts) -> float:
 
 def train(cfg: CooperConfig) -> list[dict]:
     """The two stages, step by step. Writes cfg.output (see run.py) and returns its history."""
+    if cfg.reward != "rule":
+        raise InputError("the reward of Cooper is rm_model: --reward is for grpo.py")
     learner, folder = grpo.start(cfg), Run(cfg)
     torch.manual_seed(cfg.seed)  # of a new head, where rm_model has none
     rm = RewardModel.load(cfg.rm_model)

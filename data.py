@@ -114,7 +114,7 @@ def arithmetic_problems(split: str, limit: int, seed: int = 0, operands=(3, 4)) 
 BENCHMARKS = {
     "gsm8k": ("openai/gsm8k", "main", {}, "question", "answer"),
     "svamp": ("ChilleD/SVAMP", None, {}, "question_concat", "Answer"),
-    "math500": ("HuggingFaceH4/MATH-500", None, {}, "problem", "answer"),
+    "math500": ("HuggingFaceH4/MATH-500", None, {"train": "test"}, "problem", "answer"),
     "olympiadbench": (
         "Hothan/OlympiadBench",
         "OE_TO_maths_en_COMP",

@@ -7,7 +7,8 @@
     python demo.py --seed 1 --output runs/demo1
 
 Every stage is kept under `output`; a second call does only what is missing. All flags of cooper.py
-are here and reach every arm; `seed` also reaches the warm-up and the reward model.
+are here and reach every arm, but for model, rm_model and reward, which the demo sets; `seed` also
+reaches the warm-up and the reward model.
 """
 
 import dataclasses
@@ -32,10 +33,13 @@ class DemoConfig(cooper.CooperConfig):
     steps: int = 400  # rollout phases an arm
 
 
-def pick(config_class, cfg, **changes):
-    """The part of `cfg` that `config_class` has, with changes."""
+def pick(config_class, cfg, *changes: dict):
+    """The part of `cfg` that `config_class` has, with changes; later ones win."""
     names = {field.name for field in dataclasses.fields(config_class)}
-    return config_class(**{n: getattr(cfg, n) for n in names if hasattr(cfg, n)} | changes)
+    settings = {name: getattr(cfg, name) for name in names}
+    for change in changes:
+        settings |= {name: value for name, value in change.items() if name in names}
+    return config_class(**settings)
 
 
 def main(cfg: DemoConfig) -> None:
@@ -48,10 +52,18 @@ def main(cfg: DemoConfig) -> None:
             max_new_tokens=cfg.max_new_tokens,
         )
     )  # fmt: skip
-    start = {"model": policy, "rm_model": rm}
-    grpo.train(pick(grpo.GRPOConfig, cfg, model=policy, output=str(folder / "rule"), reward="rule"))
-    cooper.train(pick(cooper.CooperConfig, cfg, **start, output=str(folder / "frozen"), rm_lr=0.0))
-    cooper.train(pick(cooper.CooperConfig, cfg, **start, output=str(folder / "cooper")))
+    start = {"model": policy, "rm_model": rm, "reward": "rule"}
+    arms = {
+        "rule": (grpo.train, grpo.GRPOConfig, {}),
+        "frozen": (cooper.train, cooper.CooperConfig, {"rm_lr": 0.0}),
+        "cooper": (cooper.train, cooper.CooperConfig, {}),
+    }
+    for arm, (train, config_class, changes) in arms.items():
+        history = train(pick(config_class, cfg, start, {"output": str(folder / arm)}, changes))
+        if history[-1]["step"] < cfg.steps:
+            raise SystemExit(
+                f"{arm}: stopped at step {history[-1]['step']}; the same command goes on"
+            )
     caption = (
         f"prior {cfg.prior}, {cfg.prompts} x {cfg.group_size} rollouts a step, lr {cfg.lr:g}: "
         f"python demo.py --seed {cfg.seed} --steps {cfg.steps}"

@@ -13,7 +13,7 @@ Choices that implementations make silently, and the one made here:
                     temperature included, no top-k or top-p while training
     micro-batch     Z belongs to the whole minibatch: the gradient does not depend on `micro_batch`
     clip            `min` for both signs of A (PPO, arXiv:1707.06347, eq. 7); None switches it off
-    when it acts    never in the first update after sampling, where ratio = 1; it needs
+    when it acts    not in the first update after sampling, where ratio = 1 (in fp32); it needs
                     `minibatches` or `inner_epochs` above 1. The loss is about 0: watch grad_norm
     KL              a loss term, not part of the reward; as one, k2 has the gradient of
                     KL(pi || ref), k1 none in expectation, k3 that of KL(ref || pi)
@@ -71,7 +71,7 @@ class GRPOConfig:
     minibatches: int = 2  # updates a pass
     micro_batch: int | None = None  # rows a forward pass; none takes the whole minibatch
     lr: float = 2e-4  # of AdamW; 1e-6 for a real LLM
-    lr_warmup: int = 0  # updates until lr is reached
+    lr_warmup: int = 0  # steps until lr is reached
     weight_decay: float = 0.0  # of AdamW
     max_grad_norm: float = 1.0  # gradients are clipped to this norm
 
@@ -218,7 +218,7 @@ def update(policy, optimizer, rollouts, adv, cfg, reference=None, generator=None
     total, norms, differences = {}, [], []
     for _ in range(cfg.inner_epochs):
         order = torch.randperm(len(adv), generator=generator, device=adv.device)
-        for index in order.chunk(cfg.minibatches):
+        for index in order.tensor_split(cfg.minibatches):
             sums, furthest = accumulate(policy, rollouts, index, adv, cfg, reference)
             norms.append(optimizer_step(policy, optimizer, cfg.max_grad_norm))
             differences.append(furthest)
@@ -268,6 +268,9 @@ def start(cfg: GRPOConfig) -> Learner:
     if not problems:
         raise InputError(f"{cfg.data}: every problem is held out; lower eval_problems")
     policy, tokenizer = load_policy(cfg.model)
+    for field in ("final_logit_softcapping", "logits_scaling", "logit_scale"):
+        if getattr(policy.config, field, None) not in (None, 1, 1.0):
+            raise InputError(f"{cfg.model}: {field} changes the logits, which training leaves out")
     return Learner(
         policy=policy,
         tokenizer=tokenizer,

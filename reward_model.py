@@ -23,6 +23,7 @@ Any Hugging Face AutoModelForSequenceClassification folder with one label can ta
 
 import json
 import math
+import re
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -151,8 +152,8 @@ def judge(policy, tokenizer, rollouts: Rollouts) -> list[int | None]:
     said = sample(policy, tokenizer, problems, 1, 8, temperature=0.0, prompts=prompts).texts
     verdicts = []
     for text in said:
-        yes, no = text.lower().rfind("yes"), text.lower().rfind("no")  # the last word counts
-        verdicts.append(None if yes == no else int(yes > no))
+        words = re.findall(r"\b(yes|no)\b", text.lower())  # the last one counts
+        verdicts.append(int(words[-1] == "yes") if words else None)
     return verdicts
 
 
@@ -216,7 +217,7 @@ class RewardModelConfig:
     batch: int = 128  # examples an update, half of them right
     micro_batch: int | None = None  # examples a forward pass; none takes the whole batch
     swap_share: float = 0.0  # of a batch: right beside a wrong reference, 0 to 0.5
-    lr: float = 1e-3  # peak of AdamW, cosine to 0; 2e-5 for a real LLM
+    lr: float = 1e-3  # peak of AdamW (one cycle, cosine to 0); 2e-5 for a real LLM
     max_grad_norm: float = 1.0  # gradients are clipped to this norm
     seed: int = 0  # of sampling, batches and the new head
 
@@ -267,7 +268,7 @@ def fit(rm: RewardModel, examples, cfg: RewardModelConfig, validation=()) -> int
     half, swaps = cfg.batch // 2, round(cfg.batch * cfg.swap_share)
     optimizer = torch.optim.AdamW(rm.model.parameters(), lr=cfg.lr, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, cfg.lr, total_steps=cfg.steps, pct_start=0.05
+        optimizer, cfg.lr, total_steps=cfg.steps, pct_start=max(0.05, 2 / cfg.steps)
     )
     bar = tqdm(range(1, cfg.steps + 1), desc="reward model", disable=None)
     for step in bar:

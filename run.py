@@ -21,6 +21,7 @@ import re
 import shutil
 import signal
 import threading
+import typing
 import zlib
 from pathlib import Path
 
@@ -60,10 +61,8 @@ def parse_flags(config_class, argv=None):
     description = inspect.getmodule(config_class).__doc__.strip().splitlines()[0]
     parser = HfArgumentParser(config_class, description=description, allow_abbrev=False)
     notes = field_notes(config_class)
-    optional = {f.name for f in dataclasses.fields(config_class) if f.default is None}
-    optional |= {
-        name for name, hint in inspect.get_annotations(config_class).items() if "None" in str(hint)
-    }
+    hints = typing.get_type_hints(config_class)  # of inherited fields as well
+    optional = {name for name, hint in hints.items() if type(None) in typing.get_args(hint)}
     for action in parser._actions:
         if action.dest in notes:
             action.help = notes[action.dest].replace("%", "%%")
@@ -172,13 +171,18 @@ class Run:
     """The folder of one run: opens it, logs to it, saves to it, resumes from it."""
 
     def __init__(self, cfg):
-        """Raises InputError when the folder already holds a run with other settings."""
+        """Raises InputError when the folder holds a checkpoint made with other settings."""
         self.folder = Path(cfg.output)
         self.history: list[dict] = []
         config = dataclasses.asdict(cfg)
         path = self.folder / "config.json"
         if (self.folder / "checkpoint.pt").exists():
-            compare(self.folder, json.loads(path.read_text()) | {"steps": cfg.steps}, config)
+            old = json.loads(path.read_text())
+            if set(old) != set(config):
+                raise InputError(
+                    f"{self.folder} holds another kind of run: choose another --output"
+                )
+            compare(self.folder, old | {"steps": cfg.steps}, config)
         self.folder.mkdir(parents=True, exist_ok=True)
         write(path, json.dumps(config, indent=1) + "\n")
 

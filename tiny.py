@@ -15,6 +15,8 @@ the *assistant*, which rewrites a correct solution into a wrong one, and the *ju
 
 The tokenizer is word-level, one token a number; each instruction of data.py is one token, so that
 the toy and a real Qwen are prompted with the same text. Both are ordinary Hugging Face folders.
+NOTE: the warm-up draws from all questions, those of the test split too: it is the pretraining of
+this world. What is held out is held out from RL and from the reward model.
 
     python tiny.py --prior qwen_math --output runs/demo/policy
 """

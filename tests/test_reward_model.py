@@ -166,7 +166,7 @@ def test_the_judge_is_asked_with_the_reference_and_read_by_its_last_word(
 ):
     problems = [Problem("1 + 1 = ?", "2")]
     rollouts = make_rollouts(["I guess \\boxed{2}"] * 5, problems, 5)
-    replies = ["Yes", "no.", "No ... wait: yes", "maybe", ""]
+    replies = ["Yes", "no.", "No ... wait: yes, I know", "maybe not", ""]
     asked = []
 
     def sample(*args, prompts, **kwargs):

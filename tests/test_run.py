@@ -14,6 +14,7 @@ import pytest
 import torch
 
 import cooper
+import grpo
 import run
 from data import InputError
 
@@ -38,6 +39,11 @@ def test_flags_become_the_config():
     given = run.parse_flags(Example, ["--rate", "0.5", "--count", "7", "--kind", "b", "--loud"])
     assert given == Example(0.5, 7, "b", True)
     assert run.parse_flags(Example, ["--rate", "none"]).rate is None
+
+
+def test_none_reaches_inherited_fields():
+    for name in ("CooperConfig", "DemoConfig", "GRPOConfig"):
+        assert run.parse_flags(CONFIGS[name], ["--clip_eps", "none"]).clip_eps is None
 
 
 @pytest.mark.parametrize(
@@ -155,6 +161,14 @@ def test_other_settings_in_the_same_folder_are_refused(cfg):
     start(dataclasses.replace(cfg, steps=1))
     with pytest.raises(InputError, match="was made with lr=.*choose another --output"):
         start(dataclasses.replace(cfg, steps=1, lr=0.5))
+
+
+def test_another_kind_of_run_in_the_same_folder_is_refused(cfg):
+    start(dataclasses.replace(cfg, steps=1))
+    names = {field.name for field in dataclasses.fields(grpo.GRPOConfig)}
+    same = {name: getattr(cfg, name) for name in names}
+    with pytest.raises(InputError, match="another kind of run"):
+        grpo.train(grpo.GRPOConfig(**same))
 
 
 def test_ctrl_c_saves_and_returns(cfg, monkeypatch):
