@@ -301,6 +301,6 @@ def token_logprobs(policy, rollouts: Rollouts, temperature: float = 1.0):
 def _score(head, hidden, target, temperature):
     """hidden [n, H], target [n] -> log-probability of the target and entropy, both [n]."""
     logits = head(hidden)
-    logits = (logits.double() if logits.dtype == torch.float64 else logits.float()) / temperature
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32)) / temperature
     logp = torch.log_softmax(logits, dim=-1)  # [n, V]
     return logp.gather(-1, target[:, None])[:, 0], -(logp.exp() * logp).sum(-1)

@@ -212,3 +212,9 @@ def test_the_reward_model_moves_when_it_may(untrained, cfg, monkeypatch):
     ):
         assert name in history[-1]
     assert "rm/held_out_accuracy" in history[0] and "eval/greedy" in history[-1]
+
+
+def test_agreement_by_hand(rollouts):
+    # The rule accepts rows 0, 2 and 7 (row 4 has no box); these scores accept 0, 1 and 7.
+    score = torch.tensor([0.9, 0.6, 0.5, 0.1, 0.2, 0.0, 0.4, 0.8, 0.3])
+    assert cooper.agreement(score, rollouts) == pytest.approx(7 / 9)

@@ -349,3 +349,20 @@ def test_a_non_finite_update_is_skipped_and_counted(bigram, token_rollouts):
     stats = grpo.update(policy, optimizer, rollouts, adv, dataclasses.replace(CFG, minibatches=1))
     assert stats["skipped_updates"] == 1
     assert torch.equal(policy.embed.weight, before)
+
+
+def test_the_rate_warms_up_by_steps(untrained):
+    cfg = GRPOConfig(
+        model=untrained,
+        prompts=2,
+        group_size=2,
+        max_new_tokens=2,
+        lr=0.4,
+        lr_warmup=4,
+        eval_problems=1,
+    )
+    learner, rates = grpo.start(cfg), []
+    for step in (1, 2, 4, 9):
+        grpo.grpo_step(learner, lambda r: torch.zeros(len(r.texts)), cfg, step)
+        rates.append(learner.optimizer.param_groups[0]["lr"])
+    assert rates == pytest.approx([0.1, 0.2, 0.4, 0.4])
