@@ -40,4 +40,4 @@ reproduce: .venv/ready
 	    --negatives assistant --output $$folder/assistant || exit 1; \
 	done
 	$(RUN) plots.py --folder runs/reproduce --output results/cooper.png --keep results/cooper \
-	  --caption "seeds $(SEEDS), prior qwen_math, 32 x 8 rollouts a step, lr 2e-4: make reproduce"
+	  --caption "seeds $(SEEDS), prior mixed, 32 x 8 rollouts a step, lr 2e-4: make reproduce"

@@ -25,6 +25,7 @@ class InputError(ValueError):
 class Problem:
     question: str
     answer: str  # the reference answer, used as it is
+    label: str | None = None  # what a vote took for the answer (rewards.py), right or wrong
 
 
 # --------------------------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ from run import command_line
 @dataclass(frozen=True)
 class DemoConfig(cooper.CooperConfig):
     output: str = "runs/demo"  # folder of all stages
-    prior: Literal[tuple(tiny.PRIORS)] = "qwen_math"  # what the policy is taught in the warm-up
+    prior: Literal[tuple(tiny.PRIORS)] = "mixed"  # what the policy is taught in the warm-up
     warm_up_steps: int = 800  # updates of the warm-up
     rm_target: float = 0.94  # validation accuracy at which the initial reward model is done
     steps: int = 400  # rollout phases an arm

@@ -1,4 +1,4 @@
-r"""Accuracy over k samples, pass@k and the share of code, with intervals.
+r"""Accuracy over k samples, pass@k and the share of code, with intervals; strategy switches.
 
     accuracy = mean over problems of (correct samples / samples)           "avg@k" in the papers
     pass@k   = 1 - C(n - c, k) / C(n, k), of n samples c correct           arXiv:2107.03374, eq. 1
@@ -8,6 +8,7 @@ Cooper's: 8 samples a problem at temperature 0.7, top-p 0.95. `--temperature 0` 
 
     python eval.py --model runs/demo/policy --data arithmetic
     python eval.py --model DIR --data gsm8k_test.jsonl --limit 100 --max_new_tokens 512
+    python eval.py --compare BEFORE AFTER      does a gain come from switching strategy?
 """
 
 import json
@@ -20,7 +21,7 @@ from tqdm import tqdm
 
 import rewards
 import run
-from data import load_problems
+from data import InputError, load_problems
 from rollout import load_policy, sample
 
 
@@ -102,9 +103,44 @@ def evaluate(
     )
 
 
+SWITCHES = ("code->code", "code->lang", "lang->code", "lang->lang")
+
+
+def strategy_switch(before: list[dict], after: list[dict]) -> dict[str, dict]:
+    """Where a change of accuracy comes from (Spurious Rewards, arXiv:2506.10947, section 4.3).
+
+    before, after: rows {"question", "completion", "correct"} of two policies on the same problems,
+    line by line. Each pair of lines belongs to one subset d of SWITCHES, by whether its completion
+    mentions python before and after (in any case; nothing is run). Returns for each d: n, accuracy
+    `before` and `after`, and its part of the whole gain over the pairs D,
+
+        C_d = sum_{x in d} (correct after - correct before) / sum_{x in D} (the same),
+
+    which add up to 1, and are nan where there is no gain at all. Raises InputError if the problems
+    are not the same.
+    """
+    if [row["question"] for row in before] != [row["question"] for row in after]:
+        raise InputError("the two files to compare do not hold the same problems line by line")
+    kinds = ["code" if "python" in row["completion"].lower() else "lang" for row in before + after]
+    pairs = {d: [] for d in SWITCHES}
+    for old, new, b, a in zip(kinds, kinds[len(before) :], before, after):
+        pairs[f"{old}->{new}"].append((int(b["correct"]), int(a["correct"])))
+    gain = sum(a - b for part in pairs.values() for b, a in part)
+    return {
+        d: {
+            "n": len(part),
+            "before": sum(b for b, _ in part) / len(part) if part else math.nan,
+            "after": sum(a for _, a in part) / len(part) if part else math.nan,
+            "C_d": sum(a - b for b, a in part) / gain if gain else math.nan,
+        }
+        for d, part in pairs.items()
+    }
+
+
 @dataclass(frozen=True)
 class EvalConfig:
-    model: str  # folder or hub name of a causal LM
+    model: str | None = None  # folder or hub name of a causal LM
+    compare: list[str] | None = None  # BEFORE AFTER, models or .jsonl files that --output wrote
     data: str = "arithmetic"  # "arithmetic", a .jsonl file, or a named benchmark
     split: str = "test"  # "train" or "test"; files are taken whole
     limit: int | None = 200  # problems, drawn with --seed; none takes all
@@ -117,19 +153,63 @@ class EvalConfig:
     output: str | None = None  # .jsonl file for every completion; none keeps none
 
 
-def main(cfg: EvalConfig) -> dict:
-    policy, tokenizer = load_policy(cfg.model, dtype="auto")
+def completions(cfg: EvalConfig, model: str) -> tuple[dict, list[dict]]:
+    """(result of evaluate, every completion as a row) of a model."""
+    policy, tokenizer = load_policy(model, dtype="auto")
     problems = load_problems(cfg.data, cfg.split, cfg.limit, cfg.seed)
-    samples = 1 if cfg.temperature == 0 else cfg.samples
-    keep = []
+    samples, keep = 1 if cfg.temperature == 0 else cfg.samples, []
     with torch.inference_mode():
         result = evaluate(
             policy, tokenizer, problems, samples, cfg.temperature, cfg.top_p, cfg.max_new_tokens,
             cfg.batch, cfg.seed, keep, quiet=False,
         )  # fmt: skip
+    print(f"{model} on {cfg.data}: {len(problems)} problems x {samples} samples")
+    return result, keep
+
+
+def compare(cfg: EvalConfig) -> dict[str, dict]:
+    """Print the table of strategy_switch for the two models or files of cfg.compare."""
+    if cfg.model or cfg.output or len(cfg.compare) != 2:
+        raise InputError("--compare takes two models or files, BEFORE AFTER, and no --model")
+    before, after = (
+        read_completions(name) if name.endswith(".jsonl") else completions(cfg, name)[1]
+        for name in cfg.compare
+    )
+    switch = strategy_switch(before, after)
+    print("subset            n   before    after      C_d")
+    for name, row in switch.items():
+        print(f"{name:12} {row['n']:6} {row['before']:8.3f} {row['after']:8.3f} {row['C_d']:8.3f}")
+    total = [sum(row["correct"] for row in rows) / len(rows) for rows in (before, after)]
+    print(f"{'all':12} {len(before):6} {total[0]:8.3f} {total[1]:8.3f}")
+    return switch
+
+
+def read_completions(path: str) -> list[dict]:
+    """The rows that --output wrote. Raises InputError with file and line."""
+    if not Path(path).is_file():
+        raise InputError(f"no file {path!r}: write it with eval.py --output {path}")
+    rows = []
+    for number, line in enumerate(Path(path).read_text().splitlines(), 1):
+        try:
+            row = json.loads(line)
+            rows.append({key: row[key] for key in ("question", "completion", "correct")})
+        except (json.JSONDecodeError, KeyError, TypeError):
+            raise InputError(
+                f"{path}:{number}: not a row with question, completion and correct"
+            ) from None
+    if not rows:
+        raise InputError(f"{path}: holds no completion")
+    return rows
+
+
+def main(cfg: EvalConfig) -> dict:
+    if cfg.compare:
+        return compare(cfg)
+    if cfg.model is None:
+        raise InputError("say which model: --model FOLDER, or two of them: --compare BEFORE AFTER")
+    result, keep = completions(cfg, cfg.model)
     if cfg.output:
         run.write(Path(cfg.output), "".join(json.dumps(row) + "\n" for row in keep))
-    print(f"{cfg.model} on {cfg.data}: {len(problems)} problems x {samples} samples")
     for name, value in result.items():
         print(f"  {name:14} {value:.3f}")
     if result["truncated"] > 0.5:

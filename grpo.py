@@ -28,9 +28,11 @@ Choices that implementations make silently, and the one made here:
 N prompts, G completions each, B = N*G rows, P prompt length, T completion length, V vocabulary.
 """
 
+import json
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -38,9 +40,9 @@ from tqdm import tqdm
 
 import eval as evaluation
 import rewards
-from data import InputError, load_problems
+from data import InputError, Problem, load_problems
 from rollout import load_policy, sample, token_logprobs
-from run import Run, command_line, due, rng, save_model, torch_rng
+from run import Run, command_line, due, read_jsonl, rng, save_model, torch_rng, write
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,10 @@ class GRPOConfig:
     data: str = "arithmetic"  # training problems: "arithmetic", a .jsonl file, or a named benchmark
     eval_data: str | None = None  # evaluation problems; none takes the test split of data
     output: str = "runs/grpo"  # folder of this run; one that was interrupted there goes on
-    reward: str = "rule"  # a function of rewards.py
+    reward: str = "rule"  # a name of rewards.py, or several: "rule and not python"
+    gamma: float = 0.5  # chance of a reward of 1 under "random"
+    votes: int = 64  # samples of the initial policy that vote a label for "majority", "incorrect"
+    train_problems: int | None = None  # size of the training set; none takes all
     seed: int = 0  # of problems and sampling
 
     steps: int = 100  # rollout phases
@@ -77,7 +82,9 @@ class GRPOConfig:
 
     eval_every: int = 20  # steps between evaluations, 0 for none
     eval_problems: int = 200  # problems an evaluation
-    eval_samples: int = 4  # completions a problem, temperature 0.7, top-p 0.95; and greedy
+    eval_samples: int = 4  # completions a problem; one greedy one besides
+    eval_temperature: float = 0.7  # of the sampled evaluation
+    eval_top_p: float = 0.95  # likewise
     save_every: int = 25  # steps between checkpoints
 
 
@@ -267,10 +274,15 @@ def start(cfg: GRPOConfig) -> Learner:
     problems = [p for p in load_problems(cfg.data, "train") if p not in held_out]
     if not problems:
         raise InputError(f"{cfg.data}: every problem is held out; lower eval_problems")
+    if cfg.train_problems is not None and cfg.train_problems < len(problems):
+        problems = rng(cfg.seed, "training set").sample(problems, cfg.train_problems)
     policy, tokenizer = load_policy(cfg.model)
     for field in ("final_logit_softcapping", "logits_scaling", "logit_scale"):
         if getattr(policy.config, field, None) not in (None, 1, 1.0):
             raise InputError(f"{cfg.model}: {field} changes the logits, which training leaves out")
+    if rewards.needs_labels(cfg.reward):
+        problems = labelled(cfg, policy, tokenizer, problems)
+    problems = rewards.training_problems(cfg.reward, problems, rng(cfg.seed, "one shot"))
     return Learner(
         policy=policy,
         tokenizer=tokenizer,
@@ -279,6 +291,19 @@ def start(cfg: GRPOConfig) -> Learner:
         problems=problems,
         eval_problems=eval_problems,
     )
+
+
+def labelled(cfg: GRPOConfig, policy, tokenizer, problems):
+    """The problems with the initial policy's votes, kept in cfg.output for when the run resumes."""
+    path = Path(cfg.output, "labels.jsonl")
+    if not path.exists():
+        voted = rewards.vote_labels(
+            policy, tokenizer, problems, cfg.votes, cfg.max_new_tokens,
+            torch_rng(policy.device, cfg.seed, "votes"), batch=cfg.prompts * cfg.group_size,
+        )  # fmt: skip
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(path, "".join(json.dumps(asdict(problem)) + "\n" for problem in voted))
+    return [Problem(**row) for row in read_jsonl(path)]
 
 
 def grpo_step(learner: Learner, reward, cfg: GRPOConfig, step: int):
@@ -324,7 +349,9 @@ def evaluate(learner: Learner, cfg: GRPOConfig) -> dict:
     """Accuracy on the evaluation problems, sampled and greedy, by the rule whatever the reward."""
     model = (learner.policy, learner.tokenizer, learner.eval_problems)
     size = {"max_new_tokens": cfg.max_new_tokens, "batch": cfg.prompts * cfg.group_size}
-    sampled = evaluation.evaluate(*model, samples=cfg.eval_samples, seed=cfg.seed, **size)
+    sampled = evaluation.evaluate(
+        *model, cfg.eval_samples, cfg.eval_temperature, cfg.eval_top_p, seed=cfg.seed, **size
+    )
     greedy = evaluation.evaluate(*model, samples=1, temperature=0.0, **size)
     return {
         "eval/accuracy": sampled["accuracy"],
@@ -339,7 +366,7 @@ def train(cfg: GRPOConfig, reward=None) -> list[dict]:
 
     Writes cfg.output (see run.py). Returns its history: one dict a step, step 0 an evaluation.
     """
-    reward = reward or rewards.by_name(cfg.reward)
+    reward = reward or rewards.by_name(cfg.reward, cfg.gamma)
     learner, folder = start(cfg), Run(cfg)
     with folder.steps(cfg, policy=learner.policy, optimizer=learner.optimizer) as steps:
         for step in steps:

@@ -2,13 +2,32 @@ r"""Every reward is a function `reward(rollouts) -> [B]`: one number a completio
 
 The rule verifier gives one, a reward model gives another (`reward_model.RewardModel.reward`), and
 so does any function of yours: GRPO with rules, GRPO on a frozen reward model and Cooper are the
-same loop.
+same loop. Here are those of Spurious Rewards (arXiv:2506.10947, section 2 and appendix A), 0 or 1:
+
+    name            1 where                                          trains on
+    rule            the last \boxed{} equals the reference           every problem
+    one_shot        the same                                         one problem
+    majority        it equals the initial policy's majority vote     every problem that got a vote
+    incorrect       the same                                         those whose vote is wrong
+    ttrl            it equals the majority of its own group          every problem
+    format          there is a non-empty \boxed{}                    every problem
+    python          the text mentions python                         every problem
+    no_repetition   no phrase comes ten times in a row               every problem
+    random          a coin of chance gamma says so                   every problem
+
+They combine: "rule and not python" is rule * (1 - python). What is asked for is a box, so an answer
+outside of one earns nothing; the paper's grader also takes the last number of the text.
 """
 
+from collections import Counter
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
 import torch
 
-from data import InputError
-from rollout import Rollouts
+from data import InputError, Problem
+from rollout import Rollouts, sample
 from verifier import extract_answer, verify
 
 
@@ -18,20 +37,145 @@ def rule(rollouts: Rollouts) -> torch.Tensor:
     return torch.tensor([float(verify(text, p.answer, require_box=True)) for text, p in pairs])
 
 
+def label(rollouts: Rollouts) -> torch.Tensor:
+    r"""1 where the last \boxed{} equals the problem's label, whatever the reference says."""
+    pairs = zip(rollouts.texts, rollouts.problems)
+    return torch.tensor([float(verify(text, p.label, require_box=True)) for text, p in pairs])
+
+
+def ttrl(rollouts: Rollouts) -> torch.Tensor:
+    """1 where the answer is the majority of its group (TTRL, arXiv:2504.16084)."""
+    g, reward = rollouts.group_size, []
+    for start in range(0, len(rollouts.texts), g):
+        group = rollouts.texts[start : start + g]
+        vote = majority_vote(group)
+        reward += [float(vote is not None and verify(t, vote, require_box=True)) for t in group]
+    return torch.tensor(reward)
+
+
 def format(rollouts: Rollouts) -> torch.Tensor:
-    r"""1 where there is a non-empty \boxed{}, right or wrong (Spurious Rewards, "format")."""
+    r"""1 where there is a non-empty \boxed{}, right or wrong."""
     return torch.tensor([float(bool(extract_answer(t, require_box=True))) for t in rollouts.texts])
 
 
 def python(rollouts: Rollouts) -> torch.Tensor:
-    """1 where the text mentions python in any case (Spurious Rewards, "python")."""
+    """1 where the text mentions python in any case; nothing is run."""
     return torch.tensor([float("python" in text.lower()) for text in rollouts.texts])
 
 
-REWARDS = {f.__name__: f for f in (rule, format, python)}
+def no_repetition(rollouts: Rollouts) -> torch.Tensor:
+    """0 where 10 to 256 characters come ten times or more in a row."""
+    return torch.tensor([float(not repeats(text)) for text in rollouts.texts])
 
 
-def by_name(name: str):
-    if name not in REWARDS:
-        raise InputError(f"no reward called {name!r}: choose from {', '.join(REWARDS)}")
-    return REWARDS[name]
+def random(rollouts: Rollouts, gamma: float = 0.5) -> torch.Tensor:
+    """1 with chance gamma, each completion by itself, whatever it says."""
+    # The generator goes on from the sampling: seeded by the step, so a resumed run flips the same.
+    generator = rollouts.generator
+    to = generator.device if generator else "cpu"
+    return (torch.rand(len(rollouts.texts), generator=generator, device=to) < gamma).float()
+
+
+REWARDS = {
+    "rule": rule, "one_shot": rule, "majority": label, "incorrect": label, "ttrl": ttrl,
+    "format": format, "python": python, "no_repetition": no_repetition, "random": random,
+}  # fmt: skip
+
+
+def terms(name: str) -> list[tuple[str, bool]]:
+    """ "rule and not python" -> [("rule", True), ("python", False)]. Raises InputError."""
+    found = []
+    for term in name.split(" and "):
+        base = term.strip().removeprefix("not ").strip()
+        if base not in REWARDS:
+            raise InputError(
+                f"no reward called {base!r}: choose from {', '.join(REWARDS)}, "
+                'or combine them as in "rule and not python"'
+            )
+        found.append((base, not term.strip().startswith("not ")))
+    return found
+
+
+def by_name(name: str, gamma: float = 0.5):
+    """The reward function of a name or combination of names; gamma is that of "random"."""
+    if not 0 <= gamma <= 1:
+        raise InputError(f"gamma must be between 0 and 1, not {gamma}")
+    parts = [
+        (partial(random, gamma=gamma) if base == "random" else REWARDS[base], wanted)
+        for base, wanted in terms(name)
+    ]
+
+    def reward(rollouts: Rollouts) -> torch.Tensor:
+        total = 1.0
+        for function, wanted in parts:
+            value = function(rollouts)
+            total = total * (value if wanted else 1 - value)
+        return total
+
+    return parts[0][0] if len(parts) == 1 and parts[0][1] else reward
+
+
+# --------------------------------------------------------------------------------------------------
+# Votes, and the problems that some rewards train on
+
+
+def majority_vote(texts: list[str]) -> str | None:
+    r"""The most common answer in \boxed{}; None if no text has one. A tie goes to the first seen.
+
+    >>> majority_vote([r"\boxed{2}", r"\boxed{0.5}", r"\boxed{\frac12}", "I do not know"])
+    '0.5'
+    """
+    answers = [a for text in texts if (a := extract_answer(text, require_box=True))]
+    votes = Counter()
+    for answer, count in Counter(answers).items():  # equal in writing first, it is cheap
+        same = next((v for v in votes if verify(answer, v)), answer)
+        votes[same] += count
+    return votes.most_common(1)[0][0] if votes else None
+
+
+def vote_labels(
+    policy, tokenizer, problems, votes=64, max_new_tokens=32, generator=None, batch=256
+) -> list[Problem]:
+    """The problems with the majority of `votes` samples (temperature 1) as their label.
+
+    Those where no sample has an answer are left out. batch: completions sampled at a time.
+    """
+    labelled, prompts = [], max(1, batch // votes)
+    for start in range(0, len(problems), prompts):
+        part = problems[start : start + prompts]
+        texts = sample(policy, tokenizer, part, votes, max_new_tokens, generator=generator).texts
+        for i, problem in enumerate(part):
+            if (vote := majority_vote(texts[i * votes : (i + 1) * votes])) is not None:
+                labelled.append(replace(problem, label=vote))
+    return labelled
+
+
+def needs_labels(name: str) -> bool:
+    return any(REWARDS[base] is label for base, _ in terms(name))
+
+
+def training_problems(name: str, problems: list[Problem], rng) -> list[Problem]:
+    """What the reward of that name trains on; with labels, if needs_labels. Raises InputError."""
+    names = {base for base, _ in terms(name)}
+    if "incorrect" in names:
+        problems = [p for p in problems if not verify(p.label, p.answer)]
+    if "one_shot" in names:
+        problems = [rng.choice(problems)] if problems else []
+    if not problems:
+        raise InputError(f"reward {name!r}: no problem to train on; give it more, or other, data")
+    return problems
+
+
+def repeats(text: str, shortest=10, longest=256, times=10) -> bool:
+    """Whether a piece of `shortest` to `longest` characters comes `times` times in a row.
+
+    That is: whether times * p characters in a row have period p, i.e. text[i] == text[i + p] holds
+    (times - 1) * p times in a row.
+    """
+    codes = np.frombuffer(text.encode("utf-32-le"), dtype=np.uint32)
+    for p in range(shortest, min(longest, len(codes) // times) + 1):
+        breaks = np.flatnonzero(codes[p:] != codes[:-p])
+        edges = np.concatenate([[-1], breaks, [len(codes) - p]])
+        if np.diff(edges).max() - 1 >= (times - 1) * p:
+            return True
+    return False

@@ -44,6 +44,7 @@ class Rollouts:
     texts: list[str]  # B completions without special tokens
     problems: list[Problem]  # B, each repeated group_size times
     group_size: int
+    generator: torch.Generator | None = None  # drew them; a reward that draws goes on with it
 
     def rows(self, index: torch.Tensor) -> "Rollouts":
         """The rows `index` [b], without the padding columns that none of them needs."""
@@ -213,6 +214,7 @@ def sample(
         texts=tokenizer.batch_decode(tokens, skip_special_tokens=True),
         problems=[problem for problem in problems for _ in range(group_size)],
         group_size=group_size,
+        generator=generator,
     )
 
 

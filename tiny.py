@@ -10,15 +10,17 @@ laptop can show it, this file makes such a prior. Problems are chains of sums
 
 and some without the \boxed{}. Supervised training (`warm_up`) on a mixture of them, mistakes and
 all (a `Prior`), gives a policy that knows the arithmetic but samples the mistakes that it was
-taught too. The same model also learns the two helper seats of Cooper, each behind its instruction:
-the *assistant*, which rewrites a correct solution into a wrong one, and the *judge*.
+taught too. A mistake is a *slip*, any other number, which a policy that grows more confident makes
+less often; or a *habit*, the last operation left out, which it makes more often where most
+solutions do. The same model also learns the two helper seats of Cooper, each behind its
+instruction: the *assistant*, which rewrites a correct solution into a wrong one, and the *judge*.
 
 The tokenizer is word-level, one token a number; each instruction of data.py is one token, so that
 the toy and a real Qwen are prompted with the same text. Both are ordinary Hugging Face folders.
 NOTE: the warm-up draws from all questions, those of the test split too: it is the pretraining of
 this world. What is held out is held out from RL and from the reward model.
 
-    python tiny.py --prior qwen_math --output runs/demo/policy
+    python tiny.py --prior mixed --output runs/demo/policy
 """
 
 import random
@@ -41,23 +43,26 @@ STRATEGIES = ("guess", "words", "python")
 
 @dataclass(frozen=True)
 class Prior:
-    """What the warm-up texts look like: how common each strategy is, and how often it slips."""
+    """What the warm-up texts look like: how common each strategy is, and how often it is wrong."""
 
     share: tuple[float, float, float]  # of guess, words, python; sums to 1
-    error: tuple[
-        float, float, float
-    ]  # chance that a result is miswritten: guess once, the others per step
-    box: float = 0.8  # share of solutions with a \boxed{}
+    error: tuple[float, float, float]  # chance of a slip: guess once, the others per step
+    habit: tuple[float, float, float] = (0, 0, 0)  # chance that the last operation is left out
+    box: float = 0.8  # share of solutions with a \\boxed{}
 
 
+# Cooper's demo starts from "mixed". The others are for spurious.py: shares of code, accuracy with
+# and without it about as in table 1 of Spurious Rewards (65 % / 61 % / 28 % for Qwen2.5-Math-7B).
 PRIORS = {
-    "qwen_math": Prior(
-        share=(0.50, 0.20, 0.30), error=(0.90, 0.15, 0.04)
-    ),  # code common and accurate
-    "llama": Prior(share=(0.40, 0.57, 0.03), error=(0.90, 0.12, 0.30)),  # code rare and inaccurate
-    "olmo_sft": Prior(
-        share=(0.10, 0.20, 0.70), error=(0.90, 0.12, 0.30)
-    ),  # code common and inaccurate
+    "mixed": Prior(share=(0.50, 0.20, 0.30), error=(0.90, 0.15, 0.04)),
+    # code common and accurate
+    "qwen_math": Prior((0.15, 0.20, 0.65), error=(0.30, 0.05, 0.05), habit=(0.70, 0.45, 0.15)),
+    # the same, confident: the chance of code is out of the upper bound's reach, 0.9 * 1.2 > 1
+    "qwen_confident": Prior((0.03, 0.07, 0.90), error=(0.30, 0.05, 0.05), habit=(0.70, 0.45, 0.15)),
+    # code rare and inaccurate
+    "llama": Prior((0.30, 0.67, 0.03), error=(0.30, 0.05, 0.05), habit=(0.70, 0.35, 0.75)),
+    # code common and inaccurate
+    "olmo_sft": Prior((0.05, 0.25, 0.70), error=(0.30, 0.05, 0.05), habit=(0.70, 0.35, 0.75)),
 }
 
 
@@ -66,12 +71,13 @@ PRIORS = {
 
 
 def write_solution(
-    question: str, strategy: str, rng: random.Random, error=0.0, slip=None, box=True
+    question: str, strategy: str, rng: random.Random, error=0.0, slip=None, box=True, short=False
 ):
     r"""One solution text. A miswritten result is carried on: later steps build on it.
 
     error: chance that a result is off. slip: index of a step that is certainly off; one past the
-    last step it is the answer, which then contradicts the steps.
+    last step it is the answer, which then contradicts the steps. short: leave out the last
+    operation.
 
     >>> write_solution("7 + 5 - 3 = ?", "words", random.Random(0))
     '7 plus 5 is 12 minus 3 is 9 so \\boxed{9}'
@@ -79,6 +85,8 @@ def write_solution(
     first, *rest = question.removesuffix(" = ?").split()
     steps, total = [(op, int(n)) for op, n in zip(rest[::2], rest[1::2])], int(first)
     words = {"guess": "I guess", "words": first, "python": f"python x = {first}"}[strategy]
+    if short:
+        steps = steps[:-1]
     if strategy == "guess":  # the whole sum at once: one place to be wrong
         steps = [("+", sum(n if op == "+" else -n for op, n in steps))]
     for i, (op, n) in enumerate(steps):
@@ -96,14 +104,19 @@ def write_solution(
     return f"{words} \\boxed{{{total}}}" if box else f"{words} {total}"
 
 
-def solve_example(rng: random.Random, prior: Prior) -> tuple[str, str]:
-    """(prompt, completion) of a solver who works as the prior says."""
-    question = data.arithmetic_problem(rng, rng.choice((3, 4))).question
+def sampled_solution(question: str, rng: random.Random, prior: Prior) -> str:
+    """A solver who works as the prior says."""
     strategy = rng.choices(STRATEGIES, prior.share)[0]
-    error = prior.error[STRATEGIES.index(strategy)]
-    return data.solve_prompt(question), write_solution(
-        question, strategy, rng, error, box=rng.random() < prior.box
-    )
+    kind = STRATEGIES.index(strategy)
+    box = rng.random() < prior.box
+    short = prior.habit[kind] > 0 and rng.random() < prior.habit[kind]
+    return write_solution(question, strategy, rng, prior.error[kind], box=box, short=short)
+
+
+def solve_example(rng: random.Random, prior: Prior) -> tuple[str, str]:
+    """(prompt, completion) of the solver."""
+    question = data.arithmetic_problem(rng, rng.choice((3, 4))).question
+    return data.solve_prompt(question), sampled_solution(question, rng, prior)
 
 
 def rewrite_example(rng: random.Random, prior: Prior) -> tuple[str, str]:
@@ -119,14 +132,7 @@ def rewrite_example(rng: random.Random, prior: Prior) -> tuple[str, str]:
 def judge_example(rng: random.Random, prior: Prior) -> tuple[str, str]:
     """(prompt, completion) of the judge: half of the references agree with the solution."""
     question = data.arithmetic_problem(rng, rng.choice((3, 4))).question
-    strategy = rng.choices(STRATEGIES, prior.share)[0]
-    solution = write_solution(
-        question,
-        strategy,
-        rng,
-        prior.error[STRATEGIES.index(strategy)],
-        box=rng.random() < prior.box,
-    )
+    solution = sampled_solution(question, rng, prior)
     reference = solution.replace("}", " ").replace("{", " ").split()[-1]
     if rng.random() < 0.5:
         reference = str(rng.randint(0, MAX_TOTAL))
@@ -231,8 +237,9 @@ def encode(tokenizer, examples) -> tuple[torch.Tensor, torch.Tensor]:
 
 @dataclass(frozen=True)
 class WarmUpConfig:
-    prior: Literal[tuple(PRIORS)] = "qwen_math"  # what the policy is taught, see PRIORS
+    prior: Literal[tuple(PRIORS)] = "mixed"  # what the policy is taught, see PRIORS
     output: str = "runs/demo/policy"  # folder of the policy
+    helpers: bool = True  # teach the seats of assistant and judge as well; Cooper needs them
     steps: int = 800  # updates
     muon_lr: float = 0.02  # of the weight matrices (Muon), decaying linearly to 0
     lr: float = 3e-3  # of embeddings, norms and biases (AdamW), likewise
@@ -242,7 +249,7 @@ class WarmUpConfig:
 def warm_up(cfg: WarmUpConfig) -> None:
     """Train a fresh policy on the texts of a prior, save model and tokenizer; once only.
 
-    Loss: mean cross-entropy over completion tokens, the three roles averaged.
+    Loss: mean cross-entropy over completion tokens, the roles averaged.
     """
     if finished(Path(cfg.output), asdict(cfg)):
         return
@@ -261,19 +268,20 @@ def warm_up(cfg: WarmUpConfig) -> None:
         torch.optim.lr_scheduler.LambdaLR(o, lambda i: min(1, (i + 1) / 20, 1 - i / cfg.steps))
         for o in optimizers
     ]
+    roles = ROLES if cfg.helpers else ROLES[:1]
     bar = tqdm(range(cfg.steps), desc=f"warm-up {cfg.prior}", disable=None)
     for _ in bar:
-        for make, count in ROLES:
+        for make, count in roles:
             examples = [make(random, PRIORS[cfg.prior]) for _ in range(count)]
             ids, labels = encode(tokenizer, examples)
             loss = policy(input_ids=ids, labels=labels).loss
-            (loss / len(ROLES)).backward()
+            (loss / len(roles)).backward()
         torch.nn.utils.clip_grad_norm_(policy.parameters(), 1.0)
         for optimizer, schedule in zip(optimizers, schedules):
             optimizer.step()
             optimizer.zero_grad()
             schedule.step()
-        bar.set_postfix(judge_loss=f"{loss.item():.3f}", refresh=False)
+        bar.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
     save_model(Path(cfg.output), policy, tokenizer, settings=asdict(cfg))
 
 

@@ -19,6 +19,8 @@ CONFIGS = {
     "tiny.py": "WarmUpConfig",
     "demo.py": "DemoConfig",
     "plots.py": "PlotConfig",
+    "spurious.py": "SpuriousConfig",
+    "spurious_report.py": "ReportConfig",
 }
 
 

@@ -8,7 +8,9 @@ import pytest
 import torch
 
 import grpo
+import rewards
 import rollout
+import run
 from data import InputError
 from grpo import GRPOConfig, group_advantages, kl_estimate, policy_loss, token_logprobs
 
@@ -366,3 +368,82 @@ def test_the_rate_warms_up_by_steps(untrained):
         grpo.grpo_step(learner, lambda r: torch.zeros(len(r.texts)), cfg, step)
         rates.append(learner.optimizer.param_groups[0]["lr"])
     assert rates == pytest.approx([0.1, 0.2, 0.4, 0.4])
+
+
+# --------------------------------------------------------------------------------------------------
+# The rewards that need more than a text
+
+
+def short_run(model, tmp_path, **changes):
+    return GRPOConfig(
+        model=model, output=str(tmp_path / "run"), prompts=4, group_size=4, max_new_tokens=8,
+        eval_every=0, eval_problems=4, steps=2, **changes,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("gamma, changes", [(0.0, False), (1.0, False), (0.5, True)])
+def test_gamma_0_and_1_change_no_parameter_at_all(untrained, tmp_path, gamma, changes):
+    cfg = short_run(untrained, tmp_path, reward="random", gamma=gamma)
+    before = grpo.start(cfg).policy.state_dict()
+    history = grpo.train(cfg)
+    after = torch.load(tmp_path / "run" / "checkpoint.pt")["policy"]
+    assert all(torch.equal(before[name], after[name]) for name in before) is not changes
+    assert {row["frac_reward_zero_std"] for row in history[1:]} != {1.0} or not changes
+    assert changes or {row["grad_norm"] for row in history[1:]} == {0.0}
+
+
+def test_random_rewards_are_the_same_after_a_resume(untrained, tmp_path, monkeypatch):
+    whole = grpo.train(short_run(untrained, tmp_path / "a", reward="random"))
+    cfg = short_run(untrained, tmp_path / "b", reward="random", save_every=1)
+    log = run.Run.log
+
+    def killed_in_step_2(self, row):
+        if row["step"] == 2:
+            raise KeyboardInterrupt
+        log(self, row)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(run.Run, "log", killed_in_step_2)
+        grpo.train(cfg)
+    resumed = grpo.train(cfg)
+    assert len(whole) == len(resumed) == 3
+    for row, other in zip(whole, resumed):
+        assert row | {"step_time": 0} == other | {"step_time": 0}
+
+
+def test_majority_votes_once_and_reads_its_labels_when_it_resumes(untrained, tmp_path, monkeypatch):
+    def vote(policy, tokenizer, problems, votes, *rest, **more):
+        calls.append((len(problems), votes))
+        return [dataclasses.replace(p, label=problems[1].answer) for p in problems[1:]]
+
+    calls = []
+    monkeypatch.setattr(rewards, "vote_labels", vote)
+    cfg = short_run(untrained, tmp_path, reward="majority", votes=5, train_problems=9)
+    first, again = grpo.start(cfg), grpo.start(cfg)
+    assert calls == [(9, 5)]
+    assert len(first.problems) == 8 and len({p.label for p in first.problems}) == 1
+    assert first.problems == again.problems
+    wrong = grpo.start(dataclasses.replace(cfg, reward="incorrect")).problems
+    assert wrong == [p for p in first.problems if p.answer != p.label]
+    assert 0 < len(wrong) < 8
+
+
+def test_one_shot_trains_on_one_problem_that_depends_on_the_seed(untrained, tmp_path):
+    learners = [
+        grpo.start(short_run(untrained, tmp_path, reward="one_shot", seed=s)) for s in (0, 1, 2)
+    ]
+    assert [len(learner.problems) for learner in learners] == [1, 1, 1]
+    assert len({learner.problems[0] for learner in learners}) == 3
+    rollouts, *_ = grpo.grpo_step(
+        learners[0], rewards.rule, short_run(untrained, tmp_path, reward="one_shot"), 1
+    )
+    assert len(set(rollouts.problems)) == 1 and len(rollouts.problems) == 16
+
+
+def test_accuracy_is_held_against_the_reference_whatever_the_reward(untrained, tmp_path):
+    """With labels, too: the policy is paid for the label, and measured by the answer."""
+    cfg = short_run(untrained, tmp_path)
+    learner = grpo.start(cfg)
+    learner.problems = [dataclasses.replace(p, label="nonsense") for p in learner.problems]
+    rollouts, score, metrics = grpo.grpo_step(learner, rewards.REWARDS["majority"], cfg, 1)
+    assert score.sum() == 0 and metrics["accuracy"] == rewards.rule(rollouts).mean().item()

@@ -66,7 +66,8 @@ CONFIGS = {
     for module, name in (
         ("grpo", "GRPOConfig"), ("cooper", "CooperConfig"), ("reward_model", "RewardModelConfig"),
         ("eval", "EvalConfig"), ("tiny", "WarmUpConfig"), ("demo", "DemoConfig"),
-        ("plots", "PlotConfig"),
+        ("plots", "PlotConfig"), ("spurious", "SpuriousConfig"),
+        ("spurious_report", "ReportConfig"),
     )
 }  # fmt: skip
 

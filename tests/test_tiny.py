@@ -30,7 +30,7 @@ def test_error_is_the_chance_of_a_slip(strategy):
 
 
 def test_a_rewrite_is_wrong_and_about_as_long():
-    rng, prior = random.Random(0), tiny.PRIORS["qwen_math"]
+    rng, prior = random.Random(0), tiny.PRIORS["mixed"]
     for _ in range(300):
         prompt, wrong = tiny.rewrite_example(rng, prior)
         right = prompt.rpartition("Correct solution: ")[2]
@@ -46,7 +46,7 @@ def test_judge_examples_are_balanced_and_true():
     rng = random.Random(0)
     verdicts = []
     for _ in range(400):
-        prompt, verdict = tiny.judge_example(rng, tiny.PRIORS["qwen_math"])
+        prompt, verdict = tiny.judge_example(rng, tiny.PRIORS["mixed"])
         reference = prompt.partition("<reference_answer>")[2].removesuffix("</reference_answer>")
         solution = prompt.partition("<completion>")[2].partition("</completion>")[0]
         assert verdict == ("Yes" if verify(solution, reference, require_box=True) else "No")

@@ -1,0 +1,329 @@
+r"""Figures and tables of spurious.py, drawn from its slim logs alone.
+
+    python spurious_report.py --logs results/spurious --output results/spurious --readme README.md
+
+Means over seeds with 95 % intervals (Student's t). A difference between two runs is paired: the
+same seed has the same start and, up to the first update that differs, the same samples.
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from data import InputError
+from eval import SWITCHES
+from plots import mean_and_half_width
+from run import command_line, read_jsonl, write
+
+TITLES = {
+    "qwen_math": "qwen_math\ncode common and accurate",
+    "llama": "llama\ncode rare and inaccurate",
+    "olmo_sft": "olmo_sft\ncode common and inaccurate",
+}
+METRICS = {
+    "accuracy": "accuracy",
+    "code": "share of code",
+    "entropy": "entropy (nats)",
+    "token_prob": "mean token probability",
+}
+LINES = {  # of the clipping experiment: colour, line
+    "standard": ("tab:blue", "-"),
+    "no clip": ("tab:red", "-"),
+    "one large minibatch": ("tab:purple", "--"),
+    "small rollout batch": ("tab:orange", "--"),
+    "lower bound only": ("tab:green", "-."),
+    "upper bound only": ("tab:brown", "-."),
+}
+
+
+class Logs:
+    """logs/EXPERIMENT/PRIOR.jsonl as runs[experiment, prior][name][seed] -> rows by step."""
+
+    def __init__(self, folder: str):
+        self.runs = {}
+        for file in sorted(Path(folder).glob("*/*.jsonl")):
+            names = self.runs.setdefault((file.parts[-2], file.stem), {})
+            for row in read_jsonl(file):
+                names.setdefault(row["name"], {}).setdefault(row["seed"], []).append(row)
+        if not self.runs:
+            raise InputError(f"{folder} holds no logs: run spurious.py first")
+
+    def priors(self, experiment: str) -> list[str]:
+        return [prior for prior in TITLES if (experiment, prior) in self.runs]
+
+    def at(self, where, name, metric, updates=None, first=False) -> dict[int, float]:
+        """{seed: last value of the metric at or before so many updates, or its first one}."""
+        found = {}
+        for seed, rows in self.runs[where][name].items():
+            values = [
+                row[metric]
+                for row in rows
+                if metric in row and (updates is None or row["updates"] <= updates)
+            ]
+            found[seed] = values[0 if first else -1]
+        return found
+
+    def change(self, where, name, metric="eval/accuracy", updates=None) -> list[float]:
+        """By seed: last value minus first value."""
+        first, last = (
+            self.at(where, name, metric, first=True),
+            self.at(where, name, metric, updates),
+        )
+        return [last[seed] - first[seed] for seed in first]
+
+    def difference(self, where, name, other, metric) -> list[float]:
+        """By seed, for those that both runs have: last value of `name` minus that of `other`."""
+        a, b = self.at(where, name, metric), self.at(where, other, metric)
+        return [a[seed] - b[seed] for seed in a if seed in b]
+
+
+def number(values: list[float], digits: int = 2) -> str:
+    """ "+0.31 ± 0.04": mean and half of its 95 % interval."""
+    mean, half = mean_and_half_width(values)
+    return f"{mean:+.{digits}f} ± {half:.{digits}f}"
+
+
+def markdown(header: list[str], rows: list[list]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+
+
+def average(values) -> float:
+    values = list(values)
+    return sum(values) / len(values)
+
+
+# --------------------------------------------------------------------------------------------------
+# Tables
+
+
+def grid_table(logs: Logs) -> str:
+    """Change of accuracy under each reward; in brackets that of the share of code."""
+    priors = logs.priors("grid")
+    before, rows = ["*before RL*"], []
+    for prior in priors:
+        start = [
+            average(logs.at(("grid", prior), "rule", m, first=True).values())
+            for m in ("eval/accuracy", "eval/code")
+        ]
+        before.append("*{:.2f} ({:.2f})*".format(*start))
+    for name in logs.runs["grid", priors[0]]:
+        cells = []
+        for prior in priors:
+            code = average(logs.change(("grid", prior), name, "eval/code"))
+            cells.append(f"{number(logs.change(('grid', prior), name))} ({code:+.2f})")
+        rows.append([name, *cells])
+    return markdown(["accuracy (share of code)", *priors], [before, *rows])
+
+
+def clipping_table(logs: Logs) -> str:
+    """Change of accuracy under a random reward, after equal updates and after the whole run."""
+    priors, rows = logs.priors("clipping"), []
+    for name in logs.runs["clipping", priors[0]]:
+        end = [rows[-1]["updates"] for rows in logs.runs["clipping", priors[0]][name].values()][0]
+        cells = [number(logs.change(("clipping", prior), name)) for prior in priors]
+        rows.append([name, end, *cells])
+    return markdown(["random reward", "updates", *priors], rows)
+
+
+def effect_table(logs: Logs) -> str:
+    """What clipping does: standard minus no clip, at the end, paired by seed."""
+    rows = []
+    for experiment, name, other in (
+        ("clipping", "standard", "no clip"),
+        ("clipping", "lower bound only", "no clip"),
+        ("clipping", "upper bound only", "no clip"),
+        ("stronger", "32 updates", "32 updates, no clip"),
+        ("stronger", "rate x 4", "rate x 4, no clip"),
+        ("stronger", "large batch", "large batch, no clip"),
+    ):
+        for prior in logs.priors(experiment):
+            where = experiment, prior
+            cells = [
+                number(logs.difference(where, name, other, metric), digits)
+                for metric, digits in (
+                    ("eval/accuracy", 2), ("eval/code", 2), ("entropy", 3), ("token_prob", 3),
+                )
+            ]  # fmt: skip
+            rows.append([f"{name}, {prior}", *cells])
+    return markdown(["clipping minus no clipping", *METRICS.values()], rows)
+
+
+def gamma_table(logs: Logs) -> str:
+    where = ("gamma", "qwen_math")
+    rows = [
+        [name, number(logs.change(where, name)), number(logs.change(where, name, "eval/code"))]
+        for name in logs.runs[where]
+    ]
+    standard = ("clipping", "qwen_math")
+    if standard in logs.runs:
+        changes = [
+            number(logs.change(standard, "standard", m)) for m in ("eval/accuracy", "eval/code")
+        ]
+        rows.append(["gamma 0.5", *changes])
+    return markdown(["random reward", "accuracy", "share of code"], rows)
+
+
+def switch_table(logs: Logs, prior: str = "qwen_math") -> str:
+    """n: accuracy before > after (C_d) of the four subsets, over the samples of all seeds."""
+    rows = []
+    for name, seeds in logs.runs["grid", prior].items():
+        parts = [rows[-1]["switch"] for rows in seeds.values()]
+        sums = {}
+        for d in SWITCHES:
+            n = sum(p[d]["n"] for p in parts)
+            right = [
+                sum(p[d]["n"] * p[d][k] for p in parts if p[d]["n"]) for k in ("before", "after")
+            ]
+            sums[d] = n, *right
+        gain = sum(after - before for _, before, after in sums.values())
+        cells = [
+            f"{n}: {b / n:.2f} > {a / n:.2f} ({(a - b) / gain:+.2f})" if n else "0"
+            for n, b, a in sums.values()
+        ]
+        rows.append([name, *cells])
+    return markdown(["reward", *SWITCHES], rows)
+
+
+TABLES = {  # mark in the README: (function, the experiments it needs)
+    "grid": (grid_table, ("grid",)),
+    "clipping": (clipping_table, ("clipping",)),
+    "effect": (effect_table, ("clipping", "stronger")),
+    "gamma": (gamma_table, ("gamma",)),
+    "switch": (switch_table, ("grid",)),
+}
+
+
+def tables(logs: Logs) -> dict[str, str]:
+    """{mark: table} of every experiment that the logs hold whole."""
+    held = {experiment for experiment, _ in logs.runs}
+    return {mark: make(logs) for mark, (make, needs) in TABLES.items() if held >= set(needs)}
+
+
+def renew(text: str, made: dict[str, str]) -> str:
+    """Put each table between its marks, <!-- spurious:NAME --> and <!-- /spurious:NAME -->."""
+    for mark, table in made.items():
+        pattern = rf"(<!-- spurious:{mark} -->\n).*?(\n<!-- /spurious:{mark} -->)"
+        # A table's backslashes are not escapes: hence no replacement string.
+        text = re.sub(pattern, lambda m, table=table: m[1] + table + m[2], text, flags=re.S)
+    return text
+
+
+# --------------------------------------------------------------------------------------------------
+# Figures
+
+
+def draw_grid(logs: Logs, output: Path) -> None:
+    """A bar a reward, a panel a prior: change of accuracy, interval, and every seed a dot."""
+    priors = logs.priors("grid")
+    names = list(logs.runs["grid", priors[0]])
+    figure, axes = pyplot().subplots(
+        1, len(priors), figsize=(4 * len(priors), 4.6), sharex=True, sharey=True, squeeze=False
+    )
+    for axis, prior in zip(axes[0], priors):
+        for y, name in enumerate(names):
+            values = logs.change(("grid", prior), name)
+            mean, half = mean_and_half_width(values)
+            axis.barh(
+                y,
+                mean,
+                xerr=half,
+                color="tab:blue" if mean > 0 else "tab:red",
+                alpha=0.55,
+                height=0.7,
+                capsize=3,
+                error_kw={"lw": 1},
+            )
+            axis.plot(values, [y] * len(values), ".", color="0.25", ms=4)
+        start = average(logs.at(("grid", prior), names[0], "eval/accuracy", first=True).values())
+        axis.set(title=f"{TITLES[prior]}\nbefore RL: {start:.2f}", xlabel="change of accuracy")
+        axis.set_yticks(range(len(names)), names)
+        axis.axvline(0, color="0.3", lw=0.8)
+    axes[0][0].invert_yaxis()
+    finish(figure, axes.flat, output)
+
+
+def draw_clipping(logs: Logs, output: Path, names) -> None:
+    """Rows: metrics, columns: priors, against updates; mean and 95 % interval over seeds."""
+    priors = logs.priors("clipping")
+    figure, axes = pyplot().subplots(
+        len(METRICS),
+        len(priors),
+        figsize=(4 * len(priors), 9.5),
+        sharex=True,
+        sharey="row",
+        squeeze=False,
+    )
+    for column, prior in enumerate(priors):
+        for row, (metric, label) in enumerate(METRICS.items()):
+            axis = axes[row][column]
+            for name in names:
+                x, mean, half = curve(logs, ("clipping", prior), name, metric)
+                colour, line = LINES[name]
+                axis.plot(x, mean, color=colour, ls=line, lw=2, label=name)
+                low, high = ([m + s * h for m, h in zip(mean, half)] for s in (-1, 1))
+                axis.fill_between(x, low, high, color=colour, alpha=0.12, lw=0)
+            if column == 0:
+                axis.set_ylabel(label)
+            if row == 0:
+                axis.set_title(TITLES[prior])
+            if row == len(METRICS) - 1:
+                axis.set_xlabel("gradient updates")
+    axes[0][0].legend(frameon=False, fontsize=8)
+    finish(figure, axes.flat, output)
+
+
+def curve(logs: Logs, where, name: str, metric: str):
+    """Updates, mean over seeds and half of its interval, where the metric is logged."""
+    seeds = [[row for row in rows if metric in row] for rows in logs.runs[where][name].values()]
+    columns = [[row[metric] for row in rows] for rows in zip(*seeds)]
+    pairs = [mean_and_half_width(column) for column in columns]
+    return [row["updates"] for row in seeds[0]], *map(list, zip(*pairs))
+
+
+def pyplot():
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    return plt
+
+
+def finish(figure, axes, output: Path) -> None:
+    for axis in axes:
+        axis.grid(alpha=0.25)
+        axis.spines[["top", "right"]].set_visible(False)
+    figure.tight_layout()
+    temporary = output.with_suffix(".tmp.png")
+    temporary.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(temporary, dpi=110)
+    pyplot().close(figure)
+    temporary.replace(output)
+
+
+@dataclass(frozen=True)
+class ReportConfig:
+    logs: str = "results/spurious"  # folder of slim logs that spurious.py keeps
+    output: str = "runs/spurious/results"  # folder for figures and tables.md
+    readme: str | None = None  # file whose tables between spurious:NAME marks are renewed
+
+
+def main(cfg: ReportConfig) -> None:
+    logs, folder = Logs(cfg.logs), Path(cfg.output)
+    made = tables(logs)
+    folder.mkdir(parents=True, exist_ok=True)
+    write(folder / "tables.md", "\n\n".join(made.values()) + "\n")
+    print("\n\n".join(made.values()))
+    if "grid" in made:
+        draw_grid(logs, folder / "grid.png")
+    if "clipping" in made:
+        draw_clipping(logs, folder / "clipping.png", list(LINES)[:4])
+        draw_clipping(logs, folder / "bounds.png", ["standard", "no clip", *list(LINES)[4:]])
+    if cfg.readme:
+        write(Path(cfg.readme), renew(Path(cfg.readme).read_text(), made))
+    print(f"figures and tables: {folder}")
+
+
+if __name__ == "__main__":
+    command_line(ReportConfig, main)

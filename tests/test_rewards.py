@@ -1,0 +1,198 @@
+"""Every reward on texts written by hand: what earns 1, what it looks at, what it trains on."""
+
+import random
+import time
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+import rewards
+from data import InputError, Problem
+
+TEXTS = [
+    r"7 plus 5 is 12 so \boxed{12}",  # right
+    r"Python x = 7 x += 5 # 12 print \boxed{12}",  # right, by code
+    r"I guess \boxed{11}",  # wrong
+    "7 plus 5 is 12 so 12",  # right without a box
+    r"python print \boxed{}",  # an empty box
+    r"I guess \boxed{11}",  # the second vote for 11
+]
+EARNED = {
+    "rule": [1, 1, 0, 0, 0, 0],
+    "one_shot": [1, 1, 0, 0, 0, 0],
+    "majority": [0, 0, 1, 0, 0, 1],  # the label is 11
+    "incorrect": [0, 0, 1, 0, 0, 1],
+    "ttrl": [1, 1, 0, 0, 0, 1],  # groups of three: 12 has two of three votes; then 11 alone
+    "format": [1, 1, 1, 0, 0, 1],
+    "python": [0, 1, 0, 0, 1, 0],
+    "no_repetition": [1, 1, 1, 1, 1, 1],
+    "rule and not python": [1, 0, 0, 0, 0, 0],
+    "not format": [0, 0, 0, 1, 1, 0],
+    "format and python and not rule": [0, 0, 0, 0, 0, 0],
+    "majority and not python": [0, 0, 1, 0, 0, 1],
+}
+
+
+def rollouts(texts, group_size=3, problem=None, seed=0):
+    return SimpleNamespace(
+        texts=texts,
+        problems=[problem or Problem("7 + 5 = ?", "12", label="11")] * len(texts),
+        group_size=group_size,
+        generator=torch.Generator().manual_seed(seed),
+    )
+
+
+@pytest.mark.parametrize("name", EARNED)
+def test_what_earns_a_reward(name):
+    assert rewards.by_name(name)(rollouts(TEXTS)).tolist() == EARNED[name]
+
+
+def test_every_reward_is_in_the_table_above():
+    assert set(EARNED) | {"random"} >= set(rewards.REWARDS)
+
+
+class Blind:
+    """A problem whose reference, or label, nobody may look at."""
+
+    def __init__(self, **known):
+        self.known = known
+
+    def __getattr__(self, name):
+        assert name in self.known, f"the reward looked at {name}"
+        return self.known[name]
+
+
+@pytest.mark.parametrize("name", rewards.REWARDS)
+def test_a_reward_sees_of_the_problem_only_what_its_definition_uses(name):
+    known = {"rule": "answer", "one_shot": "answer", "majority": "label", "incorrect": "label"}
+    problem = Blind(**{known[name]: "12"}) if name in known else Blind()
+    reward = rewards.by_name(name)(rollouts(TEXTS, problem=problem))
+    assert reward.shape == (6,) and set(reward.tolist()) <= {0.0, 1.0}
+
+
+# --------------------------------------------------------------------------------------------------
+# random
+
+
+@pytest.mark.parametrize("gamma", [0.001, 0.3, 0.5, 0.7])
+def test_random_is_one_with_chance_gamma_whatever_the_text_says(gamma):
+    reward = rewards.by_name("random", gamma)(rollouts(TEXTS * 5000))
+    by_text = reward.view(5000, 6).mean(0)
+    assert torch.all((by_text - gamma).abs() < 4 * (gamma * (1 - gamma) / 5000) ** 0.5)
+    assert set(reward.tolist()) == {0.0, 1.0}
+
+
+def test_random_at_its_ends_and_by_seed():
+    assert rewards.by_name("random", 0.0)(rollouts(TEXTS * 100)).sum() == 0
+    assert rewards.by_name("random", 1.0)(rollouts(TEXTS * 100)).sum() == 600
+    a, b, c = (rewards.by_name("random")(rollouts(TEXTS * 9, seed=s)).tolist() for s in (1, 1, 2))
+    assert a == b != c
+
+
+# --------------------------------------------------------------------------------------------------
+# Votes
+
+
+def box(*answers):
+    return [rf"so \boxed{{{a}}}" if a else "no idea" for a in answers]
+
+
+@pytest.mark.parametrize(
+    "answers, vote",
+    [
+        (("3", "4", "4"), "4"),
+        (("3", "4", "4", "3"), "3"),  # a tie goes to the one that was seen first
+        (("4", "3", "3", "4"), "4"),
+        ((None, "5", None), "5"),  # no answer, no vote
+        (("2", r"\frac{1}{2}", "0.5"), r"\frac{1}{2}"),  # equal numbers vote together
+        ((None, None), None),
+        ((), None),
+    ],
+)
+def test_majority_vote(answers, vote):
+    assert rewards.majority_vote(box(*answers)) == vote
+
+
+def test_ttrl_votes_in_each_group_by_itself():
+    texts = box("3", "3", "4") + box("5", "6", "6") + box(None, None, None)
+    reward = rewards.by_name("ttrl")(rollouts(texts, group_size=3))
+    assert reward.tolist() == [1, 1, 0, 0, 1, 1, 0, 0, 0]
+
+
+def test_labels_are_voted_by_samples_of_the_policy(monkeypatch):
+    """The label is the majority of `votes` samples; a problem without any answer is left out."""
+    said = {"a": ["1", "2", "2", None], "b": [None] * 4, "c": ["7", "7", "7", "7"]}
+
+    def sample(policy, tokenizer, problems, votes, max_new_tokens, generator):
+        return SimpleNamespace(texts=[t for p in problems for t in box(*said[p.question])])
+
+    monkeypatch.setattr(rewards, "sample", sample)
+    problems = [Problem(q, "7") for q in "abc"]
+    labelled = rewards.vote_labels(None, None, problems, votes=4, batch=8)  # two problems at a time
+    assert labelled == [Problem("a", "7", "2"), Problem("c", "7", "7")]
+
+
+def test_what_each_reward_trains_on():
+    problems = [Problem(str(i), str(i), label=str(i if i < 4 else 0)) for i in range(6)]
+    chosen = {n: rewards.training_problems(n, problems, random.Random(0)) for n in rewards.REWARDS}
+    assert [p.question for p in chosen.pop("incorrect")] == ["4", "5"]
+    assert len(chosen.pop("one_shot")) == 1
+    assert all(left == problems for left in chosen.values())
+    assert (
+        len(rewards.training_problems("one_shot and not python", problems, random.Random(1))) == 1
+    )
+    with pytest.raises(InputError, match="no problem to train on"):
+        rewards.training_problems("incorrect", problems[:4], random.Random(0))
+    needing = {name for name in rewards.REWARDS if rewards.needs_labels(name)}
+    assert needing == {"majority", "incorrect"}
+    assert rewards.needs_labels("format and not incorrect")
+
+
+# --------------------------------------------------------------------------------------------------
+# Repetition: 10 to 256 characters, ten times in a row
+
+
+@pytest.mark.parametrize(
+    "text, repeats",
+    [
+        ("abcdefghij" * 10, True),
+        ("abcdefghij" * 9 + "abcdefghi", False),
+        ("abcdefghi" * 10, False),  # nine characters, ten times
+        ("abcdefghi" * 20, True),  # but eighteen, ten times
+        ("a" * 100, True),  # ten a's, ten times
+        ("a" * 99, False),
+        ("so it is: " + "abcdefghijkl" * 10 + "!", True),
+        ("abcdefghij" * 5 + "-" + "abcdefghij" * 5, False),
+        ("".join(chr(200 + i) for i in range(256)) * 10, True),
+        ("".join(chr(200 + i) for i in range(257)) * 10, False),
+        ("", False),
+    ],
+)
+def test_repetition(text, repeats):
+    assert rewards.repeats(text) is repeats
+    assert rewards.by_name("no_repetition")(rollouts([text])).tolist() == [float(not repeats)]
+
+
+def test_repetition_of_a_long_text_takes_no_time():
+    text = "".join(random.Random(0).choices("ab", k=20_000))
+    began = time.time()
+    assert not rewards.repeats(text)
+    assert time.time() - began < 2
+
+
+# --------------------------------------------------------------------------------------------------
+# Names
+
+
+@pytest.mark.parametrize(
+    "name", ["rules", "rule and", "", "not", "rule, python", "rule and nothing"]
+)
+def test_an_unknown_name_is_one_line_that_lists_the_known(name):
+    with pytest.raises(InputError, match="choose from rule, one_shot, majority"):
+        rewards.by_name(name)
+
+
+def test_gamma_is_a_chance():
+    with pytest.raises(InputError, match="gamma must be between 0 and 1"):
+        rewards.by_name("random", 1.5)

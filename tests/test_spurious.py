@@ -1,0 +1,213 @@
+"""The closed form of the clipping bias, what each experiment changes, logs, tables."""
+
+import dataclasses
+import itertools
+import json
+import math
+
+import pytest
+import torch
+
+import spurious
+import spurious_report as report
+from data import InputError
+from grpo import GRPOConfig, group_advantages, policy_loss
+
+OLD = torch.tensor([0.6, 1.4, -0.3, 0.2], dtype=torch.float64)
+# Moved so far that, at eps 0.2, two tokens have left the clip region upwards and one downwards.
+NEW = OLD + torch.tensor([0.5, -0.6, 0.4, 0.1], dtype=torch.float64)
+
+
+def enumerated(logits, old_logits, gamma, group_size, low, high):
+    """E[grad J] with nothing assumed: every token and every outcome of the coins, one by one."""
+    pi, old = logits.softmax(-1), old_logits.softmax(-1)
+    total = torch.zeros_like(pi)
+    for coins in itertools.product([0.0, 1.0], repeat=group_size):
+        chance = math.prod(gamma if coin else 1 - gamma for coin in coins)
+        for a in group_advantages(torch.tensor([coins], dtype=torch.float64))[0].tolist():
+            for y, (new, before) in enumerate(zip(pi.tolist(), old.tolist())):
+                ratio = new / before
+                if (a > 0 and ratio > high) or (a < 0 and ratio < low):
+                    continue  # clipped: no gradient
+                grad_ratio = ratio * (torch.eye(len(pi), dtype=pi.dtype)[y] - pi)
+                total += chance * before * a * grad_ratio / group_size
+    return total
+
+
+def test_the_ratios_of_the_example_leave_the_clip_region_on_both_sides():
+    ratio = NEW.softmax(-1) / OLD.softmax(-1)
+    assert (ratio > 1.2).sum() == 2 and (ratio < 0.8).sum() == 1
+
+
+def test_without_clipping_the_expected_gradient_of_a_random_reward_is_zero():
+    assert enumerated(NEW, OLD, 0.3, 4, -math.inf, math.inf).abs().max() < 1e-15
+    assert spurious.clipping_bias(NEW, OLD, 0.3, 4, -math.inf, math.inf).abs().max() == 0
+
+
+@pytest.mark.parametrize("gamma", [0.1, 0.5, 0.7])
+@pytest.mark.parametrize("low, high", [(0.8, 1.2), (0.8, math.inf), (-math.inf, 1.2), (0.5, 1.5)])
+def test_with_clipping_it_is_the_closed_form(gamma, low, high):
+    exact = enumerated(NEW, OLD, gamma, 4, low, high)
+    formula = spurious.clipping_bias(NEW, OLD, gamma, 4, low, high)
+    torch.testing.assert_close(formula, exact, rtol=1e-5, atol=1e-9)  # std + 1e-6 is all between
+    assert exact.abs().max() > 1e-3 or (low, high) == (0.5, 1.5)
+
+
+@pytest.mark.parametrize("clip_eps", [0.2, None])
+def test_the_projects_own_loss_has_that_gradient_on_average(clip_eps):
+    """Groups of four drawn from pi_old, coins for rewards, policy_loss, autograd: 300,000 of it."""
+    generator = torch.Generator().manual_seed(0)
+    logits, old = NEW.clone().requires_grad_(), OLD.log_softmax(-1)
+    n, g, gamma = 300_000, 4, 0.3
+    y = torch.multinomial(old.exp(), n * g, replacement=True, generator=generator)
+    coins = (torch.rand(n, g, generator=generator) < gamma).double()
+    adv = group_advantages(coins).flatten()
+    logp = logits.log_softmax(-1)[y][:, None]
+    loss, _ = policy_loss(
+        logp, old[y][:, None], adv, torch.ones_like(logp), GRPOConfig(clip_eps=clip_eps)
+    )
+    loss.backward()
+    bounds = (0.8, 1.2) if clip_eps else (-math.inf, math.inf)
+    expected = spurious.clipping_bias(NEW, OLD, gamma, g, *bounds)
+    # one token's gradient is at most |A| R < 1.5 * 1.7, so that is the most its mean can spread by
+    spread = 1.5 * 1.7 / math.sqrt(n * g)
+    assert (-logits.grad - expected).abs().max() < 4 * spread
+    if clip_eps:  # and the test can tell it from zero
+        assert expected.abs().max() > 8 * spread
+
+
+def bias(old: float, new: float, low=0.8, high=1.2) -> float:
+    """Push on the first of two tokens whose probability has gone from `old` to `new`."""
+    logits = (torch.tensor([p, 1 - p], dtype=torch.float64).log() for p in (new, old))
+    return spurious.clipping_bias(*logits, 0.5, 8, low, high)[0].item()
+
+
+def test_the_bias_pulls_a_token_back_into_the_clip_region():
+    assert bias(old=0.1, new=0.11) == 0  # inside it
+    assert bias(old=0.1, new=0.13) < 0 < bias(old=0.1, new=0.07)
+
+
+def test_only_through_the_others_is_a_confident_token_ever_held_down():
+    """0.9 * 1.2 > 1: the upper bound cannot hold it; the lower bound of its alternative can.
+
+    The paper argues with the first half, token by token. A softmax has both: a token gains what the
+    others lose, and at 0.93 of 0.9 the other is at 0.07 of 0.1, below its own bound.
+    """
+    assert bias(old=0.9, new=0.99, low=-math.inf) == 0
+    assert bias(old=0.9, new=0.87, low=-math.inf) > 0  # the rare token has passed 0.12
+    assert bias(old=0.9, new=0.93) < 0
+
+
+def test_mu_of_the_paper():
+    """PAPERS 2.6 with the population std: 0.484 and 0.439 at G = 16; ours divides by G - 1."""
+    scale = math.sqrt(15 / 16)
+    assert spurious.positive_advantage(0.5, 16) == pytest.approx(0.484 * scale, abs=5e-4)
+    assert spurious.positive_advantage(0.3, 16) == pytest.approx(0.439 * scale, abs=5e-4)
+    assert spurious.positive_advantage(0.001, 16) == pytest.approx(0.0039 * scale, abs=5e-5)
+    assert spurious.positive_advantage(0.0, 16) == spurious.positive_advantage(1.0, 16) == 0
+
+
+# --------------------------------------------------------------------------------------------------
+# The experiments
+
+CFG = spurious.SpuriousConfig(output="somewhere")
+
+
+def difference(name):
+    standard, other = (
+        dataclasses.asdict(spurious.config(CFG, "llama", n, spurious.CLIPPING[n], 3))
+        for n in ("standard", name)
+    )
+    changed = {k: other[k] for k in standard if standard[k] != other[k] and k != "output"}
+    return {k: v for k, v in changed.items() if k not in ("eval_every", "save_every")}
+
+
+def test_an_ablation_differs_from_the_standard_run_in_what_it_names_alone():
+    assert difference("no clip") == {"clip_eps": None}
+    assert difference("one large minibatch") == {"minibatches": 1}
+    assert difference("lower bound only") == {"clip_eps_high": math.inf}
+    assert difference("upper bound only") == {"clip_eps_low": math.inf}
+
+
+def test_the_small_rollout_batch_is_one_minibatch_of_the_standard_run():
+    changed = difference("small rollout batch")
+    standard = spurious.config(CFG, "llama", "standard", spurious.CLIPPING["standard"], 3)
+    small = dataclasses.replace(standard, **changed)
+    assert set(changed) == {"prompts", "minibatches", "steps"}
+    rows = [c.prompts * c.group_size // c.minibatches for c in (standard, small)]
+    assert rows[0] == rows[1]  # the same rows an update
+    assert standard.steps * standard.minibatches == small.steps * small.minibatches  # and updates
+
+
+def test_the_standard_run_clips_and_updates_eight_times():
+    cfg = spurious.config(CFG, "qwen_math", "standard", spurious.CLIPPING["standard"], 0)
+    assert (cfg.reward, cfg.gamma, cfg.clip_eps, cfg.minibatches) == ("random", 0.5, 0.2, 8)
+    assert cfg.kl_coef == cfg.entropy_coef == cfg.weight_decay == 0
+
+
+def test_the_plan_is_every_reward_on_every_prior_and_seed():
+    runs = spurious.plan(dataclasses.replace(CFG, seeds=2))
+    assert len({run.output for *_, run in runs}) == len(runs)
+    grid = {(prior, name, seed) for e, prior, name, seed, _ in runs if e == "grid"}
+    assert len(grid) == 3 * len(spurious.GRID) * 2
+    only = spurious.plan(dataclasses.replace(CFG, only="clipping", priors="llama", seeds=1))
+    assert {(e, p) for e, p, *_ in only} == {("clipping", "llama")} and len(only) == 6
+    with pytest.raises(InputError, match="none of grid, clipping"):
+        spurious.plan(dataclasses.replace(CFG, only="clip"))
+
+
+# --------------------------------------------------------------------------------------------------
+# Logs, tables
+
+
+def test_slim_logs_are_means_of_bins_beside_the_evaluations():
+    rows = [{"step": 0, "eval/accuracy": 0.5}]
+    rows += [{"step": s, "code": float(s), "reward": 1.0} for s in range(1, 9)]
+    rows[4]["eval/accuracy"] = 0.7
+    full = {k: 0.0 for k in spurious.KEPT}
+    rows[1:] = [full | row for row in rows[1:]]
+    kept = spurious.slim(rows, updates_a_step=8, bins=2)
+    assert [row["step"] for row in kept] == [0, 4, 8]
+    assert [row["updates"] for row in kept] == [0, 32, 64]
+    assert kept[0] == {"step": 0, "updates": 0, "eval/accuracy": 0.5}
+    assert kept[1]["code"] == 2.5 and kept[2]["code"] == 6.5
+    assert kept[1]["eval/accuracy"] == 0.7 and "eval/accuracy" not in kept[2]
+
+
+def write_logs(folder, accuracy):
+    """accuracy: {(experiment, prior, name): {seed: (first, last)}}"""
+    for (experiment, prior, name), seeds in accuracy.items():
+        file = folder / experiment / f"{prior}.jsonl"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with open(file, "a") as out:
+            for seed, values in seeds.items():
+                for step, value in enumerate(values):
+                    row = {"name": name, "seed": seed, "step": step, "updates": 8 * step}
+                    out.write(json.dumps(row | {"eval/accuracy": value}) + "\n")
+
+
+def test_changes_and_paired_differences(tmp_path):
+    where = ("clipping", "llama")
+    write_logs(
+        tmp_path,
+        {
+            (*where, "standard"): {0: (0.5, 0.6, 0.75), 1: (0.25, 0.5, 0.25)},
+            (*where, "no clip"): {0: (0.5, 0.5, 0.5), 1: (0.25, 0.25, 0.125)},
+        },
+    )
+    logs = report.Logs(str(tmp_path))
+    assert logs.change(where, "standard") == [0.25, 0.0]
+    assert logs.change(where, "standard", updates=8) == pytest.approx([0.1, 0.25])
+    assert logs.difference(where, "standard", "no clip", "eval/accuracy") == [0.25, 0.125]
+    assert report.number([0.25, 0.0]) == "+0.12 ± 1.59"  # 12.71 * std 0.1768 / sqrt(2)
+
+
+def test_a_table_is_renewed_between_its_marks_only():
+    text = "a\n<!-- spurious:grid -->\nold\n<!-- /spurious:grid -->\nb"
+    new = report.renew(text, {"grid": r"| \boxed{1} |", "gamma": "x"})
+    assert new == "a\n<!-- spurious:grid -->\n| \\boxed{1} |\n<!-- /spurious:grid -->\nb"
+
+
+def test_an_empty_folder_says_what_to_run(tmp_path):
+    with pytest.raises(InputError, match="run spurious.py first"):
+        report.Logs(str(tmp_path))
