@@ -31,6 +31,8 @@ import io
 import json
 import multiprocessing
 import os
+import signal
+import threading
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from math import comb, inf, sqrt
@@ -200,23 +202,33 @@ def quietly(function, *arguments):
         return function(*arguments)
 
 
-def one_thread() -> None:
+def set_up_worker() -> None:
+    """One thread, no messages; Ctrl-C is left to the parent and grpo.train; no orphans."""
     torch.set_num_threads(1)
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=end_with_parent, daemon=True).start()
+
+
+def end_with_parent() -> None:
+    multiprocessing.parent_process().join()
+    os._exit(1)  # else an orphan would go on writing into a folder that the next call also uses
 
 
 def run_all(jobs: list[tuple], workers: int, description: str) -> None:
     """Call jobs (function, arguments...), `workers` at a time, each in a one-thread process."""
     os.environ["OMP_NUM_THREADS"] = "1"
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, initializer=one_thread) as pool:
+    with ProcessPoolExecutor(workers, context, initializer=set_up_worker) as pool:
         futures = [pool.submit(*job) for job in jobs]
         try:
             for future in tqdm(as_completed(futures), description, len(futures)):
                 future.result()
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
+        except BaseException as error:
+            pool.shutdown(cancel_futures=True)  # those under way save themselves, or finish
+            if isinstance(error, KeyboardInterrupt):
+                raise SystemExit("stopped: the same command goes on") from None
             raise
 
 
@@ -231,16 +243,20 @@ KEPT = (
 EVALUATED = ("eval/accuracy", "eval/greedy", "eval/code", "eval/boxed")
 
 
-def slim(rows: list[dict], updates_a_step: int, bins: int = 16) -> list[dict]:
-    """Means over a sixteenth of the run each, beside the evaluations that fall on its end."""
+def slim(rows: list[dict], updates_a_step: int, bins: int = 20) -> list[dict]:
+    """Means over a twentieth of the run each, beside the last evaluation within it."""
     steps = rows[-1]["step"]
-    every = max(1, steps // bins)
-    kept = []
-    for end in (0, *range(every, steps + 1, every)):
-        part = [row for row in rows if max(end - every, 0) < row["step"] <= end]
-        row = {"step": end, "updates": end * updates_a_step}
-        row |= {k: round(sum(r[k] for r in part) / len(part), 5) for k in KEPT if part}
-        kept.append(row | {k: rows[end][k] for k in EVALUATED if k in rows[end]})
+    every, kept = max(1, steps // bins), []
+    for end in (0, *range(every, steps, every), steps):
+        start = kept[-1]["step"] if kept else -1
+        part = [row for row in rows if start < row["step"] <= end]
+        means = {
+            key: round(sum(values) / len(values), 5)
+            for key in KEPT
+            if (values := [row[key] for row in part if key in row])
+        }
+        last = {key: row[key] for row in part for key in EVALUATED if key in row}
+        kept.append({"step": end, "updates": end * updates_a_step} | means | last)
     return kept
 
 

@@ -17,6 +17,7 @@ from run import command_line, read_jsonl, write
 
 TITLES = {
     "qwen_math": "qwen_math\ncode common and accurate",
+    "qwen_confident": "qwen_confident\ncode almost always",
     "llama": "llama\ncode rare and inaccurate",
     "olmo_sft": "olmo_sft\ncode common and inaccurate",
 }
@@ -26,6 +27,7 @@ METRICS = {
     "entropy": "entropy (nats)",
     "token_prob": "mean token probability",
 }
+DIFFERENCES = {"eval/accuracy": 2, "eval/code": 2, "entropy": 3, "token_prob": 3}  # and digits
 LINES = {  # of the clipping experiment: colour, line
     "standard": ("tab:blue", "-"),
     "no clip": ("tab:red", "-"),
@@ -33,6 +35,7 @@ LINES = {  # of the clipping experiment: colour, line
     "small rollout batch": ("tab:orange", "--"),
     "lower bound only": ("tab:green", "-."),
     "upper bound only": ("tab:brown", "-."),
+    "clip 0.05": ("tab:cyan", "-"),
 }
 
 
@@ -70,6 +73,13 @@ class Logs:
             self.at(where, name, metric, updates),
         )
         return [last[seed] - first[seed] for seed in first]
+
+    def clip_shares(self, where, name) -> float:
+        """Largest share of clipped tokens that any seed has logged: 0 where clipping cannot act."""
+        rows = [row for rows in self.runs[where][name].values() for row in rows]
+        return max(
+            row.get(f"clip_ratio/{side}_mean", 0) for row in rows for side in ("low", "high")
+        )
 
     def difference(self, where, name, other, metric) -> list[float]:
         """By seed, for those that both runs have: last value of `name` minus that of `other`."""
@@ -117,57 +127,55 @@ def grid_table(logs: Logs) -> str:
 
 
 def clipping_table(logs: Logs) -> str:
-    """Change of accuracy under a random reward, after equal updates and after the whole run."""
+    """Change of accuracy under a random reward, at a quarter, half and all of the standard run's
+    updates, where another run was evaluated after as many."""
     priors, rows = logs.priors("clipping"), []
-    for name in logs.runs["clipping", priors[0]]:
-        end = [rows[-1]["updates"] for rows in logs.runs["clipping", priors[0]][name].values()][0]
-        cells = [number(logs.change(("clipping", prior), name)) for prior in priors]
-        rows.append([name, end, *cells])
-    return markdown(["random reward", "updates", *priors], rows)
+    runs = logs.runs["clipping", priors[0]]
+    total = next(iter(runs["standard"].values()))[-1]["updates"]
+    for name, seeds in runs.items():
+        log = next(iter(seeds.values()))
+        evaluated = {row["updates"]: row["step"] for row in log if "eval/accuracy" in row}
+        for updates in (u for u in (total // 4, total // 2, total) if u in evaluated):
+            cells = [
+                number(logs.change(("clipping", prior), name, updates=updates)) for prior in priors
+            ]
+            rows.append([name, evaluated[updates], updates, *cells])
+    return markdown(["random reward", "steps", "updates", *priors], rows)
 
 
 def effect_table(logs: Logs) -> str:
-    """What clipping does: standard minus no clip, at the end, paired by seed."""
+    """What clipping does: with it minus without, at the end of the run, paired by seed."""
     rows = []
-    for experiment, name, other in (
-        ("clipping", "standard", "no clip"),
-        ("clipping", "lower bound only", "no clip"),
-        ("clipping", "upper bound only", "no clip"),
-        ("stronger", "32 updates", "32 updates, no clip"),
-        ("stronger", "rate x 4", "rate x 4, no clip"),
-        ("stronger", "large batch", "large batch, no clip"),
-    ):
-        for prior in logs.priors(experiment):
-            where = experiment, prior
+    for (experiment, prior), names in logs.runs.items():
+        for name in names:
+            other = "no clip" if "no clip" in names else f"{name}, no clip"
+            one_update = logs.clip_shares((experiment, prior), name) == 0
+            if other not in names or name.endswith("no clip") or one_update:
+                continue
             cells = [
-                number(logs.difference(where, name, other, metric), digits)
-                for metric, digits in (
-                    ("eval/accuracy", 2), ("eval/code", 2), ("entropy", 3), ("token_prob", 3),
-                )
-            ]  # fmt: skip
-            rows.append([f"{name}, {prior}", *cells])
-    return markdown(["clipping minus no clipping", *METRICS.values()], rows)
+                number(logs.difference((experiment, prior), name, other, metric), digits)
+                for metric, digits in DIFFERENCES.items()
+            ]
+            rows.append([f"{prior}: {name}", *cells])
+    return markdown(["with clipping minus without", *METRICS.values()], rows)
 
 
 def gamma_table(logs: Logs) -> str:
-    where = ("gamma", "qwen_math")
+    """Change of accuracy and of the share of code on qwen_math, by the chance of a reward."""
+    runs = [(name, ("gamma", "qwen_math"), name) for name in logs.runs["gamma", "qwen_math"]]
+    if ("clipping", "qwen_math") in logs.runs:  # the standard run
+        runs.append(("gamma 0.5", ("clipping", "qwen_math"), "standard"))
     rows = [
-        [name, number(logs.change(where, name)), number(logs.change(where, name, "eval/code"))]
-        for name in logs.runs[where]
+        [label, number(logs.change(where, name)), number(logs.change(where, name, "eval/code"))]
+        for label, where, name in sorted(runs)
     ]
-    standard = ("clipping", "qwen_math")
-    if standard in logs.runs:
-        changes = [
-            number(logs.change(standard, "standard", m)) for m in ("eval/accuracy", "eval/code")
-        ]
-        rows.append(["gamma 0.5", *changes])
     return markdown(["random reward", "accuracy", "share of code"], rows)
 
 
-def switch_table(logs: Logs, prior: str = "qwen_math") -> str:
-    """n: accuracy before > after (C_d) of the four subsets, over the samples of all seeds."""
+def switch_table(logs: Logs) -> str:
+    """n: accuracy before > after (C_d) of the four subsets on qwen_math, samples of all seeds."""
     rows = []
-    for name, seeds in logs.runs["grid", prior].items():
+    for name, seeds in logs.runs["grid", logs.priors("grid")[0]].items():
         parts = [rows[-1]["switch"] for rows in seeds.values()]
         sums = {}
         for d in SWITCHES:
@@ -185,19 +193,19 @@ def switch_table(logs: Logs, prior: str = "qwen_math") -> str:
     return markdown(["reward", *SWITCHES], rows)
 
 
-TABLES = {  # mark in the README: (function, the experiments it needs)
-    "grid": (grid_table, ("grid",)),
-    "clipping": (clipping_table, ("clipping",)),
-    "effect": (effect_table, ("clipping", "stronger")),
-    "gamma": (gamma_table, ("gamma",)),
-    "switch": (switch_table, ("grid",)),
+TABLES = {  # mark in the README: (function, the experiments it can show)
+    "grid": (grid_table, {"grid"}),
+    "clipping": (clipping_table, {"clipping"}),
+    "effect": (effect_table, {"clipping", "stronger", "confident"}),
+    "gamma": (gamma_table, {"gamma"}),
+    "switch": (switch_table, {"grid"}),
 }
 
 
 def tables(logs: Logs) -> dict[str, str]:
-    """{mark: table} of every experiment that the logs hold whole."""
+    """{mark: table} of what the logs hold."""
     held = {experiment for experiment, _ in logs.runs}
-    return {mark: make(logs) for mark, (make, needs) in TABLES.items() if held >= set(needs)}
+    return {mark: make(logs) for mark, (make, shows) in TABLES.items() if held & shows}
 
 
 def renew(text: str, made: dict[str, str]) -> str:

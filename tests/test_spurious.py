@@ -4,14 +4,18 @@ import dataclasses
 import itertools
 import json
 import math
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
 
+import grpo
 import spurious
 import spurious_report as report
 from data import InputError
 from grpo import GRPOConfig, group_advantages, policy_loss
+from run import read_jsonl
 
 OLD = torch.tensor([0.6, 1.4, -0.3, 0.2], dtype=torch.float64)
 # Moved so far that, at eps 0.2, two tokens have left the clip region upwards and one downwards.
@@ -118,11 +122,12 @@ def difference(name):
         dataclasses.asdict(spurious.config(CFG, "llama", n, spurious.CLIPPING[n], 3))
         for n in ("standard", name)
     )
-    changed = {k: other[k] for k in standard if standard[k] != other[k] and k != "output"}
-    return {k: v for k, v in changed.items() if k not in ("eval_every", "save_every")}
+    ignored = ("output", "steps", "eval_every", "save_every")  # its folder and its length
+    return {k: other[k] for k in standard if standard[k] != other[k] and k not in ignored}
 
 
 def test_an_ablation_differs_from_the_standard_run_in_what_it_names_alone():
+    assert difference("standard") == {}
     assert difference("no clip") == {"clip_eps": None}
     assert difference("one large minibatch") == {"minibatches": 1}
     assert difference("lower bound only") == {"clip_eps_high": math.inf}
@@ -132,8 +137,8 @@ def test_an_ablation_differs_from_the_standard_run_in_what_it_names_alone():
 def test_the_small_rollout_batch_is_one_minibatch_of_the_standard_run():
     changed = difference("small rollout batch")
     standard = spurious.config(CFG, "llama", "standard", spurious.CLIPPING["standard"], 3)
-    small = dataclasses.replace(standard, **changed)
-    assert set(changed) == {"prompts", "minibatches", "steps"}
+    small = spurious.config(CFG, "llama", "", spurious.CLIPPING["small rollout batch"], 3)
+    assert set(changed) == {"prompts", "minibatches"}
     rows = [c.prompts * c.group_size // c.minibatches for c in (standard, small)]
     assert rows[0] == rows[1]  # the same rows an update
     assert standard.steps * standard.minibatches == small.steps * small.minibatches  # and updates
@@ -151,7 +156,7 @@ def test_the_plan_is_every_reward_on_every_prior_and_seed():
     grid = {(prior, name, seed) for e, prior, name, seed, _ in runs if e == "grid"}
     assert len(grid) == 3 * len(spurious.GRID) * 2
     only = spurious.plan(dataclasses.replace(CFG, only="clipping", priors="llama", seeds=1))
-    assert {(e, p) for e, p, *_ in only} == {("clipping", "llama")} and len(only) == 6
+    assert {(e, p) for e, p, *_ in only} == {("clipping", "llama")} and len(only) == 7
     with pytest.raises(InputError, match="none of grid, clipping"):
         spurious.plan(dataclasses.replace(CFG, only="clip"))
 
@@ -164,14 +169,16 @@ def test_slim_logs_are_means_of_bins_beside_the_evaluations():
     rows = [{"step": 0, "eval/accuracy": 0.5}]
     rows += [{"step": s, "code": float(s), "reward": 1.0} for s in range(1, 9)]
     rows[4]["eval/accuracy"] = 0.7
-    full = {k: 0.0 for k in spurious.KEPT}
-    rows[1:] = [full | row for row in rows[1:]]
     kept = spurious.slim(rows, updates_a_step=8, bins=2)
     assert [row["step"] for row in kept] == [0, 4, 8]
     assert [row["updates"] for row in kept] == [0, 32, 64]
     assert kept[0] == {"step": 0, "updates": 0, "eval/accuracy": 0.5}
     assert kept[1]["code"] == 2.5 and kept[2]["code"] == 6.5
     assert kept[1]["eval/accuracy"] == 0.7 and "eval/accuracy" not in kept[2]
+    rows.append({"step": 9, "code": 9.0, "eval/accuracy": 0.8})  # a step that fills no bin
+    assert spurious.slim(rows, 8, bins=2)[-1] == {
+        "step": 9, "updates": 72, "code": 9.0, "eval/accuracy": 0.8,
+    }  # fmt: skip
 
 
 def write_logs(folder, accuracy):
@@ -211,3 +218,68 @@ def test_a_table_is_renewed_between_its_marks_only():
 def test_an_empty_folder_says_what_to_run(tmp_path):
     with pytest.raises(InputError, match="run spurious.py first"):
         report.Logs(str(tmp_path))
+
+
+def test_the_whole_of_it_in_miniature(tmp_path, untrained, monkeypatch):
+    """Runs, slim logs, tables, figures, README; a second call leaves what is there."""
+    small = {"prompts": 4, "group_size": 4, "minibatches": 2, "eval_problems": 4, "eval_samples": 2}
+    small |= {"max_new_tokens": 8, "lr": 1e-2}
+    monkeypatch.setattr(spurious, "STANDARD", spurious.STANDARD | small)
+    monkeypatch.setattr(
+        spurious, "run_all", lambda jobs, *_: [function(*rest) for function, *rest in jobs]
+    )
+    monkeypatch.setattr(
+        spurious,
+        "warm_up",
+        lambda prior, folder, seed: shutil.copytree(untrained, folder, dirs_exist_ok=True),
+    )
+    readme = tmp_path / "README.md"
+    readme.write_text("<!-- spurious:effect -->\n\n<!-- /spurious:effect -->\n")
+    cfg = spurious.SpuriousConfig(
+        output=str(tmp_path / "runs"), keep=str(tmp_path / "kept"), readme=str(readme),
+        only="clipping", priors="llama", seeds=2, shorten=20,
+    )  # fmt: skip
+    spurious.main(cfg)
+    rows = read_jsonl(tmp_path / "kept" / "clipping" / "llama.jsonl")
+    assert {row["name"] for row in rows} == set(spurious.CLIPPING)
+    assert {row["seed"] for row in rows} == {1, 2}
+    ends = [row for row in rows if "switch" in row]
+    assert len(ends) == 2 * len(spurious.CLIPPING)
+    assert all(sum(d["n"] for d in row["switch"].values()) == 8 for row in ends)
+    for file in ("clipping.png", "bounds.png", "tables.md"):
+        assert (tmp_path / "kept" / file).stat().st_size > 500
+    assert "llama: lower bound only" in readme.read_text()
+    logs = [(p, p.stat().st_mtime_ns) for p in sorted(tmp_path.glob("runs/**/switch.json"))]
+    before = (tmp_path / "kept" / "clipping" / "llama.jsonl").read_text()
+    spurious.main(cfg)
+    assert [(p, p.stat().st_mtime_ns) for p, _ in logs] == logs
+    assert (tmp_path / "kept" / "clipping" / "llama.jsonl").read_text() == before
+
+
+def test_one_update_of_the_whole_batch_never_clips(tmp_path, untrained):
+    """`one large minibatch`: ratio 1, so nothing is clipped; eight updates do clip at this rate."""
+    shares = {}
+    for name in ("standard", "one large minibatch"):
+        cfg = spurious.config(CFG, "llama", name, spurious.CLIPPING[name], 1)
+        cfg = dataclasses.replace(
+            cfg, model=untrained, output=str(tmp_path / name), steps=2, lr=1e-2, eval_every=0,
+            eval_problems=4, max_new_tokens=8,
+        )  # fmt: skip
+        history = grpo.train(cfg)
+        shares[name] = sum(row["clip_ratio/region_mean"] for row in history[1:])
+    assert shares["one large minibatch"] == 0 < shares["standard"]
+
+
+def test_workers_are_processes_with_one_thread(tmp_path):
+    spurious.run_all([(note_threads, str(tmp_path / name)) for name in "ab"], 2, "threads")
+    assert [(tmp_path / name).read_text() for name in "ab"] == ["1", "1"]
+    with pytest.raises(InputError, match="as it should"):
+        spurious.run_all([(fail,)], 1, "a job that fails")
+
+
+def note_threads(path):
+    Path(path).write_text(str(torch.get_num_threads()))
+
+
+def fail():
+    raise InputError("as it should")

@@ -21,6 +21,43 @@ def test_the_three_strategies():
     assert tiny.write_solution(QUESTION, "words", random.Random(0), box=False).endswith("so 9")
 
 
+def test_a_habit_leaves_the_last_operation_out():
+    texts = [
+        tiny.write_solution(QUESTION, s, random.Random(0), short=True) for s in tiny.STRATEGIES
+    ]
+    assert texts == [
+        "I guess \\boxed{12}",
+        "7 plus 5 is 12 so \\boxed{12}",
+        "python x = 7 x += 5 # 12 print \\boxed{12}",
+    ]
+    never = tiny.Prior(share=(1, 0, 0), error=(0, 0, 0), habit=(0.7, 0, 0), box=1)
+    rng = random.Random(0)
+    texts = [tiny.sampled_solution(QUESTION, rng, never) for _ in range(2000)]
+    assert 0.67 < texts.count("I guess \\boxed{12}") / 2000 < 0.73
+    assert set(texts) == {"I guess \\boxed{12}", "I guess \\boxed{9}"}
+
+
+def written(prior, count=4000):
+    """Over solution texts of a prior: share of code, accuracy of code, accuracy without."""
+    rng, rows = random.Random(0), {True: [], False: []}
+    for _ in range(count):
+        question = data.arithmetic_problem(rng, rng.choice((3, 4))).question
+        text = tiny.sampled_solution(question, rng, tiny.PRIORS[prior])
+        answer = str(eval(question.removesuffix(" = ?")))
+        rows["python" in text].append(verify(text, answer, require_box=True))
+    code, language = rows[True], rows[False]
+    return len(code) / count, sum(code) / len(code), sum(language) / len(language)
+
+
+def test_the_priors_are_what_their_names_say():
+    """Spurious Rewards, table 1: 65 %, 61 %, 28 % for Qwen2.5-Math-7B; 98, 21, 40 for OLMo2-SFT."""
+    assert written("qwen_math") == pytest.approx((0.65, 0.61, 0.28), abs=0.05)
+    share, code, language = written("olmo_sft")
+    assert share > 0.6 and (code, language) == pytest.approx((0.20, 0.42), abs=0.05)
+    share, code, language = written("llama")
+    assert share < 0.05 and code < language - 0.1
+
+
 @pytest.mark.parametrize("strategy", tiny.STRATEGIES)
 def test_error_is_the_chance_of_a_slip(strategy):
     rng = random.Random(0)
@@ -79,7 +116,17 @@ def test_only_completions_are_trained_on(tokenizer):
 
 def test_priors_are_distributions():
     for prior in tiny.PRIORS.values():
-        assert sum(prior.share) == pytest.approx(1) and all(0 <= e < 1 for e in prior.error)
+        assert sum(prior.share) == pytest.approx(1)
+        assert all(0 <= e < 1 for e in (*prior.error, *prior.habit))
+
+
+def test_a_warm_up_without_helpers_trains_the_solver_alone(tmp_path, monkeypatch):
+    def helper(rng, prior):
+        pytest.fail("a helper's text")
+
+    monkeypatch.setattr(tiny, "ROLES", (tiny.ROLES[0], (helper, 1)))
+    tiny.warm_up(tiny.WarmUpConfig(output=str(tmp_path / "p"), steps=2, helpers=False))
+    assert (tmp_path / "p" / "config.json").exists()
 
 
 def test_warm_up_saves_an_ordinary_folder_and_reproduces(tmp_path):
