@@ -222,7 +222,7 @@ def train(cfg: CooperConfig) -> list[dict]:
     """The two stages, step by step. Writes cfg.output (see run.py) and returns its history."""
     if cfg.reward != "rule":
         raise InputError("the reward of Cooper is rm_model: --reward is for grpo.py")
-    learner, folder = grpo.start(cfg), Run(cfg)
+    folder, learner = Run(cfg), grpo.start(cfg)
     torch.manual_seed(cfg.seed)  # of a new head, where rm_model has none
     rm = RewardModel.load(cfg.rm_model)
     rm_optimizer = torch.optim.AdamW(rm.model.parameters(), lr=cfg.rm_lr, weight_decay=0.01)

@@ -8,7 +8,7 @@ Cooper's: 8 samples a problem at temperature 0.7, top-p 0.95. `--temperature 0` 
 
     python eval.py --model runs/demo/policy --data arithmetic
     python eval.py --model DIR --data gsm8k_test.jsonl --limit 100 --max_new_tokens 512
-    python eval.py --compare BEFORE AFTER      does a gain come from switching strategy?
+    python eval.py --compare BEFORE AFTER --temperature 0    a gain from switching strategy?
 """
 
 import json
@@ -117,7 +117,8 @@ def strategy_switch(before: list[dict], after: list[dict]) -> dict[str, dict]:
         C_d = sum_{x in d} (correct after - correct before) / sum_{x in D} (the same),
 
     which add up to 1, and are nan where there is no gain at all. Raises InputError if the problems
-    are not the same.
+    are not the same. The paper decodes greedily. Of two samples at a higher temperature the
+    strategies differ by chance as well, and C_d holds that too where the gain is small.
     """
     if [row["question"] for row in before] != [row["question"] for row in after]:
         raise InputError("the two files to compare do not hold the same problems line by line")
@@ -164,13 +165,17 @@ def completions(cfg: EvalConfig, model: str) -> tuple[dict, list[dict]]:
             cfg.batch, cfg.seed, keep, quiet=False,
         )  # fmt: skip
     print(f"{model} on {cfg.data}: {len(problems)} problems x {samples} samples")
+    if result["truncated"] > 0.5:
+        print(f"most completions ran into max_new_tokens={cfg.max_new_tokens}: allow more")
     return result, keep
 
 
 def compare(cfg: EvalConfig) -> dict[str, dict]:
     """Print the table of strategy_switch for the two models or files of cfg.compare."""
     if cfg.model or cfg.output or len(cfg.compare) != 2:
-        raise InputError("--compare takes two models or files, BEFORE AFTER, and no --model")
+        raise InputError(
+            "--compare takes two models or files, BEFORE AFTER, and neither --model nor --output"
+        )
     before, after = (
         read_completions(name) if name.endswith(".jsonl") else completions(cfg, name)[1]
         for name in cfg.compare
@@ -184,6 +189,9 @@ def compare(cfg: EvalConfig) -> dict[str, dict]:
     return switch
 
 
+ROW = {"question": str, "completion": str, "correct": bool}
+
+
 def read_completions(path: str) -> list[dict]:
     """The rows that --output wrote. Raises InputError with file and line."""
     if not Path(path).is_file():
@@ -192,7 +200,9 @@ def read_completions(path: str) -> list[dict]:
     for number, line in enumerate(Path(path).read_text().splitlines(), 1):
         try:
             row = json.loads(line)
-            rows.append({key: row[key] for key in ("question", "completion", "correct")})
+            if not all(isinstance(row[key], kind) for key, kind in ROW.items()):
+                raise TypeError
+            rows.append(row)
         except (json.JSONDecodeError, KeyError, TypeError):
             raise InputError(
                 f"{path}:{number}: not a row with question, completion and correct"
@@ -209,11 +219,10 @@ def main(cfg: EvalConfig) -> dict:
         raise InputError("say which model: --model FOLDER, or two of them: --compare BEFORE AFTER")
     result, keep = completions(cfg, cfg.model)
     if cfg.output:
+        Path(cfg.output).parent.mkdir(parents=True, exist_ok=True)
         run.write(Path(cfg.output), "".join(json.dumps(row) + "\n" for row in keep))
     for name, value in result.items():
         print(f"  {name:14} {value:.3f}")
-    if result["truncated"] > 0.5:
-        print(f"most completions ran into max_new_tokens={cfg.max_new_tokens}: allow more")
     return result
 
 

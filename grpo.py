@@ -31,7 +31,7 @@ N prompts, G completions each, B = N*G rows, P prompt length, T completion lengt
 import json
 import math
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -40,9 +40,9 @@ from tqdm import tqdm
 
 import eval as evaluation
 import rewards
-from data import InputError, Problem, load_problems
+from data import InputError, load_problems
 from rollout import load_policy, sample, token_logprobs
-from run import Run, command_line, due, read_jsonl, rng, save_model, torch_rng, write
+from run import Run, command_line, due, rng, save_model, torch_rng, write
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class GRPOConfig:
     data: str = "arithmetic"  # training problems: "arithmetic", a .jsonl file, or a named benchmark
     eval_data: str | None = None  # evaluation problems; none takes the test split of data
     output: str = "runs/grpo"  # folder of this run; one that was interrupted there goes on
-    reward: str = "rule"  # a name of rewards.py, or several: "rule and not python"
+    reward: str = "rule"  # rule, random, majority, ...: see rewards.py; or "rule and not python"
     gamma: float = 0.5  # chance of a reward of 1 under "random"
     votes: int = 64  # samples of the initial policy that vote a label for "majority", "incorrect"
     train_problems: int | None = None  # size of the training set; none takes all
@@ -269,6 +269,8 @@ def start(cfg: GRPOConfig) -> Learner:
         raise InputError("temperature must be above 0: without chance there is no gradient")
     if not 1 <= cfg.minibatches <= rows:
         raise InputError(f"minibatches must be between 1 and the {rows} completions of a step")
+    if cfg.votes < 1 or (cfg.train_problems is not None and cfg.train_problems < 1):
+        raise InputError("votes and train_problems must be at least 1")
     eval_problems = load_problems(cfg.eval_data or cfg.data, "test", limit=cfg.eval_problems)
     held_out = set(eval_problems)  # a file serves both: never train on what is evaluated
     problems = [p for p in load_problems(cfg.data, "train") if p not in held_out]
@@ -294,16 +296,21 @@ def start(cfg: GRPOConfig) -> Learner:
 
 
 def labelled(cfg: GRPOConfig, policy, tokenizer, problems):
-    """The problems with the initial policy's votes, kept in cfg.output for when the run resumes."""
-    path = Path(cfg.output, "labels.jsonl")
-    if not path.exists():
+    """The problems with the initial policy's votes; kept in cfg.output for when the run resumes."""
+    path, settings = Path(cfg.output, "labels.json"), asdict(cfg)
+    for field in ("output", "steps"):  # what may differ
+        settings.pop(field)
+    kept = json.loads(path.read_text()) if path.exists() else {}
+    if kept.get("settings") != settings:
         voted = rewards.vote_labels(
             policy, tokenizer, problems, cfg.votes, cfg.max_new_tokens,
             torch_rng(policy.device, cfg.seed, "votes"), batch=cfg.prompts * cfg.group_size,
         )  # fmt: skip
+        kept = {"settings": settings, "labels": {p.question: p.label for p in voted}}
         path.parent.mkdir(parents=True, exist_ok=True)
-        write(path, "".join(json.dumps(asdict(problem)) + "\n" for problem in voted))
-    return [Problem(**row) for row in read_jsonl(path)]
+        write(path, json.dumps(kept) + "\n")
+    labels = kept["labels"]
+    return [replace(p, label=labels[p.question]) for p in problems if p.question in labels]
 
 
 def grpo_step(learner: Learner, reward, cfg: GRPOConfig, step: int):
@@ -367,10 +374,12 @@ def train(cfg: GRPOConfig, reward=None) -> list[dict]:
     Writes cfg.output (see run.py). Returns its history: one dict a step, step 0 an evaluation.
     """
     reward = reward or rewards.by_name(cfg.reward, cfg.gamma)
-    learner, folder = start(cfg), Run(cfg)
+    folder, learner = Run(cfg), start(cfg)
     with folder.steps(cfg, policy=learner.policy, optimizer=learner.optimizer) as steps:
         for step in steps:
             row, began = {"step": step}, time.time()
+            if step == 0:
+                row["training_problems"] = len(learner.problems)
             if step > 0:
                 rollouts, score, metrics = grpo_step(learner, reward, cfg, step)
                 row |= metrics | {"step_time": time.time() - began}

@@ -15,8 +15,9 @@ same loop. Here are those of Spurious Rewards (arXiv:2506.10947, section 2 and a
     no_repetition   no phrase comes ten times in a row               every problem
     random          a coin of chance gamma says so                   every problem
 
-They combine: "rule and not python" is rule * (1 - python). What is asked for is a box, so an answer
-outside of one earns nothing; the paper's grader also takes the last number of the text.
+They combine: "rule and not python" is rule * (1 - python). What differs from the paper: an answer
+counts only in a box, since that is what the prompt asks for (its grader also takes the last number
+of a text); the one problem is drawn by seed; ttrl trains on training problems, not on the test's.
 """
 
 from collections import Counter
@@ -25,10 +26,11 @@ from functools import partial
 
 import numpy as np
 import torch
+from tqdm import tqdm
 
 from data import InputError, Problem
 from rollout import Rollouts, sample
-from verifier import extract_answer, verify
+from verifier import equivalent, extract_answer, verify
 
 
 def rule(rollouts: Rollouts) -> torch.Tensor:
@@ -39,6 +41,10 @@ def rule(rollouts: Rollouts) -> torch.Tensor:
 
 def label(rollouts: Rollouts) -> torch.Tensor:
     r"""1 where the last \boxed{} equals the problem's label, whatever the reference says."""
+    if any(problem.label is None for problem in rollouts.problems):
+        raise InputError(
+            "a problem without a label: cfg.reward must name the reward, or vote_labels"
+        )
     pairs = zip(rollouts.texts, rollouts.problems)
     return torch.tensor([float(verify(text, p.label, require_box=True)) for text, p in pairs])
 
@@ -128,7 +134,8 @@ def majority_vote(texts: list[str]) -> str | None:
     answers = [a for text in texts if (a := extract_answer(text, require_box=True))]
     votes = Counter()
     for answer, count in Counter(answers).items():  # equal in writing first, it is cheap
-        same = next((v for v in votes if verify(answer, v)), answer)
+        # Sixteen are enough to compare with: a majority that comes up after as many is none.
+        same = next((v for v in list(votes)[:16] if equivalent(answer, v)), answer)
         votes[same] += count
     return votes.most_common(1)[0][0] if votes else None
 
@@ -136,17 +143,23 @@ def majority_vote(texts: list[str]) -> str | None:
 def vote_labels(
     policy, tokenizer, problems, votes=64, max_new_tokens=32, generator=None, batch=256
 ) -> list[Problem]:
-    """The problems with the majority of `votes` samples (temperature 1) as their label.
+    r"""The problems with the majority of `votes` samples (temperature 1) as their label.
 
     Those where no sample has an answer are left out. batch: completions sampled at a time.
+    Raises InputError where none has.
     """
     labelled, prompts = [], max(1, batch // votes)
-    for start in range(0, len(problems), prompts):
+    for start in tqdm(range(0, len(problems), prompts), "votes", disable=None, leave=False):
         part = problems[start : start + prompts]
         texts = sample(policy, tokenizer, part, votes, max_new_tokens, generator=generator).texts
         for i, problem in enumerate(part):
             if (vote := majority_vote(texts[i * votes : (i + 1) * votes])) is not None:
                 labelled.append(replace(problem, label=vote))
+    if not labelled:
+        raise InputError(
+            "no sample of the initial policy holds a \\boxed{} answer to vote with: "
+            f"is max_new_tokens={max_new_tokens} enough?"
+        )
     return labelled
 
 
@@ -158,11 +171,11 @@ def training_problems(name: str, problems: list[Problem], rng) -> list[Problem]:
     """What the reward of that name trains on; with labels, if needs_labels. Raises InputError."""
     names = {base for base, _ in terms(name)}
     if "incorrect" in names:
-        problems = [p for p in problems if not verify(p.label, p.answer)]
+        problems = [p for p in problems if not equivalent(p.label, p.answer)]
     if "one_shot" in names:
         problems = [rng.choice(problems)] if problems else []
     if not problems:
-        raise InputError(f"reward {name!r}: no problem to train on; give it more, or other, data")
+        raise InputError(f"reward {name!r} finds no problem to train on: give it more of them")
     return problems
 
 

@@ -4,7 +4,7 @@ Five experiments, each a table of config changes to one STANDARD run:
 
     grid       every reward on every prior (figure 1 of the paper)
     clipping   a random reward with clipping, and without it in three ways (figures 11-13)
-    gamma      the chance of a random reward (figure 5)
+    gamma      the chance of a random reward
     stronger   where clipping should do most: more updates a rollout, a larger rate or batch
     confident  a prior whose first word the upper bound cannot reach
 
@@ -15,9 +15,13 @@ it the gradient of A > 0 is lost where R > 1 + eps, of A < 0 where R < 1 - eps, 
     E[grad J] = mu E_{y ~ pi_old} [ grad R (1{R < 1 - eps} - 1{R > 1 + eps}) ]
     mu = P(A > 0) E[A | A > 0]
 
-which pulls a token that has left the clip region back into it. A token with pi_old > 1 / (1 + eps)
-cannot leave it upwards: confident tokens are only ever pushed up, and the prior is sharpened.
-`clipping_bias` is that formula; tests hold it against enumeration and against `policy_loss`.
+which pulls a token that has left the clip region back into it; `clipping_bias`, held by tests
+against enumeration and against `policy_loss`. The paper goes on: where pi_old > 1 / (1 + eps), R
+cannot pass 1 + eps, so confident tokens are only ever pushed up and the prior gets sharper. That is
+half of it. What a confident token gains its rivals lose, and where they fall below 1 - eps the
+lower bound pushes it down again. Which half wins has to be measured.
+NOTE: E[A grad R] = 0 asks that pi knows nothing of A either. From the second minibatch on it has
+been moved by other advantages of the same groups, from the second pass on by these very ones.
 
     python spurious.py --only clipping --priors qwen_math --seeds 2
 
@@ -67,6 +71,8 @@ GRID = {
         "format and not python", "incorrect and not python",
     )
 }  # fmt: skip
+for name in ("incorrect", "incorrect and not python"):
+    GRID[name]["train_problems"] = None  # all 2000: few have a wrong majority where most is right
 CLIPPING = {
     "standard": {},
     # the paper's three ways to take clipping away
@@ -138,12 +144,17 @@ class SpuriousConfig:
     seeds: int = 5  # of warm-up and training: 1, 2, ...; 0 served to choose the settings
     shorten: int = 1  # divide the number of steps by this, for a first look
     workers: int = 2  # runs at a time, one thread each
-    keep: str = "runs/spurious/results"  # folder of slim logs, figures and tables
+    keep: str | None = None  # folder of slim logs, figures and tables; none is output/results
     readme: str | None = None  # file whose tables between spurious:NAME marks are renewed
 
 
 def start_folder(cfg, prior: str, seed: int) -> str:
     return str(Path(cfg.output, prior, f"seed{seed}", "start"))
+
+
+def run_folder(cfg, prior: str, seed: int, name: str) -> str:
+    short = "" if cfg.shorten == 1 else f"short{cfg.shorten}"  # does not stand in the way later
+    return str(Path(cfg.output, prior, f"seed{seed}", short, name.replace(" ", "_")))
 
 
 def config(cfg, prior: str, name: str, changes: dict, seed: int) -> grpo.GRPOConfig:
@@ -153,7 +164,7 @@ def config(cfg, prior: str, name: str, changes: dict, seed: int) -> grpo.GRPOCon
     return grpo.GRPOConfig(
         **settings
         | {"model": start_folder(cfg, prior, seed), "seed": seed, "steps": steps}
-        | {"output": str(Path(cfg.output, prior, f"seed{seed}", name.replace(" ", "_")))}
+        | {"output": run_folder(cfg, prior, seed, name)}
         | {"eval_every": max(1, steps // 4), "save_every": max(1, steps // 4)}
     )
 
@@ -164,7 +175,12 @@ def plan(cfg) -> list[tuple]:
     for given, known in ((cfg.only, EXPERIMENTS), (cfg.priors, every_prior)):
         if given is not None and given not in known:
             raise InputError(f"{given!r} is none of {', '.join(known)}")
-    return [
+    for field in ("seeds", "shorten", "workers"):
+        if getattr(cfg, field) < 1:
+            raise InputError(f"{field} must be at least 1")
+    if cfg.readme is not None and not Path(cfg.readme).is_file():
+        raise InputError(f"no file {cfg.readme!r}")
+    runs = [
         (experiment, prior, name, seed, config(cfg, prior, name, changes, seed))
         for seed in range(1, cfg.seeds + 1)
         for experiment, (table, priors) in EXPERIMENTS.items()
@@ -172,6 +188,9 @@ def plan(cfg) -> list[tuple]:
         for name, changes in table.items()
         if cfg.only in (None, experiment) and cfg.priors in (None, prior)
     ]
+    if not runs:
+        raise InputError(f"{cfg.only} does not run on {cfg.priors}: {EXPERIMENTS[cfg.only][1]}")
+    return runs
 
 
 def warm_up(prior: str, folder: str, seed: int) -> None:
@@ -188,9 +207,11 @@ def run_one(cfg: grpo.GRPOConfig) -> None:
     problems, rows = load_problems(cfg.data, "test", limit=cfg.eval_problems), []
     for model in (cfg.model, str(Path(cfg.output, "policy"))):
         keep = []
+        # In one batch both policies draw the same random numbers for every first token: a strategy
+        # switches only where its probability has moved, not by a new throw of the dice.
         evaluation.evaluate(
             *load_policy(model), problems, cfg.eval_samples, cfg.eval_temperature, cfg.eval_top_p,
-            seed=cfg.seed, keep=keep,
+            cfg.max_new_tokens, batch=len(problems) * cfg.eval_samples, seed=cfg.seed, keep=keep,
         )  # fmt: skip
         rows.append(keep)
     write(file, json.dumps(evaluation.strategy_switch(*rows)) + "\n")
@@ -240,7 +261,7 @@ KEPT = (
     "reward accuracy code entropy token_prob clip_ratio/low_mean clip_ratio/high_mean "
     "frac_reward_zero_std grad_norm"
 ).split()
-EVALUATED = ("eval/accuracy", "eval/greedy", "eval/code", "eval/boxed")
+EVALUATED = ("eval/accuracy", "eval/greedy", "eval/code", "eval/boxed", "training_problems")
 
 
 def slim(rows: list[dict], updates_a_step: int, bins: int = 20) -> list[dict]:
@@ -260,14 +281,14 @@ def slim(rows: list[dict], updates_a_step: int, bins: int = 20) -> list[dict]:
     return kept
 
 
-def keep_logs(cfg, runs: list[tuple]) -> None:
-    """keep/EXPERIMENT/PRIOR.jsonl: slim rows of every run, with the switch analysis in its last."""
+def keep_logs(folder: str, runs: list[tuple]) -> None:
+    """folder/EXPERIMENT/PRIOR.jsonl: slim rows of every run, its switch analysis in the last."""
     files = {}
     for experiment, prior, name, seed, run in runs:
         log = read_jsonl(Path(run.output, "metrics.jsonl"))
         rows = slim(log, run.inner_epochs * run.minibatches)
         rows[-1]["switch"] = json.loads(Path(run.output, "switch.json").read_text())
-        file = Path(cfg.keep, experiment, prior + ".jsonl")
+        file = Path(folder, experiment, prior + ".jsonl")
         files.setdefault(file, []).extend({"name": name, "seed": seed} | row for row in rows)
     for file, rows in files.items():
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -279,8 +300,9 @@ def main(cfg: SpuriousConfig) -> None:
     starts = dict.fromkeys((p, start_folder(cfg, p, seed), seed) for _, p, _, seed, _ in runs)
     run_all([(warm_up, *start) for start in starts], cfg.workers, "warm-ups")
     run_all([(run_one, run) for *_, run in runs], cfg.workers, "runs")
-    keep_logs(cfg, runs)
-    spurious_report.main(spurious_report.ReportConfig(cfg.keep, cfg.keep, cfg.readme))
+    keep = cfg.keep or str(Path(cfg.output, "results"))
+    keep_logs(keep, runs)
+    spurious_report.main(spurious_report.ReportConfig(keep, keep, cfg.readme))
 
 
 if __name__ == "__main__":

@@ -74,6 +74,13 @@ class Logs:
         )
         return [last[seed] - first[seed] for seed in first]
 
+    def seeds(self, experiment: str) -> str:
+        """ "n = 5 seeds", or what differs between runs."""
+        counts = {
+            len(s) for (e, _), names in self.runs.items() if e == experiment for s in names.values()
+        }
+        return f"n = {', '.join(map(str, sorted(counts)))} seeds"
+
     def clip_shares(self, where, name) -> float:
         """Largest share of clipped tokens that any seed has logged: 0 where clipping cannot act."""
         rows = [row for rows in self.runs[where][name].values() for row in rows]
@@ -88,9 +95,9 @@ class Logs:
 
 
 def number(values: list[float], digits: int = 2) -> str:
-    """ "+0.31 ± 0.04": mean and half of its 95 % interval."""
+    """ "+0.31 ± 0.04": mean and half of its 95 % interval, of one seed the mean alone."""
     mean, half = mean_and_half_width(values)
-    return f"{mean:+.{digits}f} ± {half:.{digits}f}"
+    return f"{mean:+.{digits}f}" + (f" ± {half:.{digits}f}" if len(values) > 1 else "")
 
 
 def markdown(header: list[str], rows: list[list]) -> str:
@@ -123,7 +130,7 @@ def grid_table(logs: Logs) -> str:
             code = average(logs.change(("grid", prior), name, "eval/code"))
             cells.append(f"{number(logs.change(('grid', prior), name))} ({code:+.2f})")
         rows.append([name, *cells])
-    return markdown(["accuracy (share of code)", *priors], [before, *rows])
+    return markdown([f"accuracy (share of code), {logs.seeds('grid')}", *priors], [before, *rows])
 
 
 def clipping_table(logs: Logs) -> str:
@@ -140,7 +147,7 @@ def clipping_table(logs: Logs) -> str:
                 number(logs.change(("clipping", prior), name, updates=updates)) for prior in priors
             ]
             rows.append([name, evaluated[updates], updates, *cells])
-    return markdown(["random reward", "steps", "updates", *priors], rows)
+    return markdown([f"random reward, {logs.seeds('clipping')}", "steps", "updates", *priors], rows)
 
 
 def effect_table(logs: Logs) -> str:
@@ -157,7 +164,7 @@ def effect_table(logs: Logs) -> str:
                 for metric, digits in DIFFERENCES.items()
             ]
             rows.append([f"{prior}: {name}", *cells])
-    return markdown(["with clipping minus without", *METRICS.values()], rows)
+    return markdown(["with clipping minus without, paired", *METRICS.values()], rows)
 
 
 def gamma_table(logs: Logs) -> str:
@@ -169,28 +176,32 @@ def gamma_table(logs: Logs) -> str:
         [label, number(logs.change(where, name)), number(logs.change(where, name, "eval/code"))]
         for label, where, name in sorted(runs)
     ]
-    return markdown(["random reward", "accuracy", "share of code"], rows)
+    return markdown([f"random reward, {logs.seeds('gamma')}", "accuracy", "share of code"], rows)
 
 
 def switch_table(logs: Logs) -> str:
-    """n: accuracy before > after (C_d) of the four subsets on qwen_math, samples of all seeds."""
+    """n: accuracy before > after (C_d) of the four subsets, on the first prior, seeds together.
+
+    C_d is left out where the gain is below 0.05.
+    """
     rows = []
     for name, seeds in logs.runs["grid", logs.priors("grid")[0]].items():
         parts = [rows[-1]["switch"] for rows in seeds.values()]
-        sums = {}
+        sums = {}  # d: pairs, correct before, correct after
         for d in SWITCHES:
-            n = sum(p[d]["n"] for p in parts)
-            right = [
-                sum(p[d]["n"] * p[d][k] for p in parts if p[d]["n"]) for k in ("before", "after")
-            ]
-            sums[d] = n, *right
+            held = [part[d] for part in parts if part[d]["n"]]
+            right = [round(sum(p["n"] * p[k] for p in held)) for k in ("before", "after")]
+            sums[d] = sum(p["n"] for p in held), *right
         gain = sum(after - before for _, before, after in sums.values())
+        total = sum(n for n, *_ in sums.values())
+        shared = abs(gain) > 0.05 * total  # of less, C_d is a share of noise
         cells = [
-            f"{n}: {b / n:.2f} > {a / n:.2f} ({(a - b) / gain:+.2f})" if n else "0"
+            (f"{n}: {b / n:.2f} > {a / n:.2f}" if n else "0")
+            + (f" ({(a - b) / gain:+.2f})" if shared else "")
             for n, b, a in sums.values()
         ]
-        rows.append([name, *cells])
-    return markdown(["reward", *SWITCHES], rows)
+        rows.append([name, f"{gain / total:+.2f}", *cells])
+    return markdown([f"reward, {logs.seeds('grid')}", "gain", *SWITCHES], rows)
 
 
 TABLES = {  # mark in the README: (function, the experiments it can show)
@@ -248,7 +259,12 @@ def draw_grid(logs: Logs, output: Path) -> None:
         axis.set_yticks(range(len(names)), names)
         axis.axvline(0, color="0.3", lw=0.8)
     axes[0][0].invert_yaxis()
-    finish(figure, axes.flat, output)
+    finish(
+        figure,
+        axes.flat,
+        output,
+        f"bars: mean and 95 % interval, dots: seeds, {logs.seeds('grid')}",
+    )
 
 
 def draw_clipping(logs: Logs, output: Path, names) -> None:
@@ -278,7 +294,7 @@ def draw_clipping(logs: Logs, output: Path, names) -> None:
             if row == len(METRICS) - 1:
                 axis.set_xlabel("gradient updates")
     axes[0][0].legend(frameon=False, fontsize=8)
-    finish(figure, axes.flat, output)
+    finish(figure, axes.flat, output, f"mean and 95 % interval, {logs.seeds('clipping')}")
 
 
 def curve(logs: Logs, where, name: str, metric: str):
@@ -298,11 +314,14 @@ def pyplot():
     return plt
 
 
-def finish(figure, axes, output: Path) -> None:
+def finish(figure, axes, output: Path, caption: str) -> None:
+    """Grid, small print, save. The settings are in spurious.STANDARD."""
     for axis in axes:
         axis.grid(alpha=0.25)
         axis.spines[["top", "right"]].set_visible(False)
-    figure.tight_layout()
+    caption += "; 16 x 16 completions and 8 updates a step, rate 1e-4: make reproduce-spurious"
+    figure.text(0.01, 0.005, caption, fontsize=7.5, color="0.35")
+    figure.tight_layout(rect=(0, 0.02, 1, 1))
     temporary = output.with_suffix(".tmp.png")
     temporary.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(temporary, dpi=110)

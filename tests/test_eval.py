@@ -152,8 +152,14 @@ def test_compare_says_what_is_wrong(flags, says):
         evaluation.main(run.parse_flags(evaluation.EvalConfig, flags))
 
 
-def test_compare_names_the_line_that_is_wrong(tmp_path):
-    good = json.dumps({"question": "q", "completion": "c", "correct": True})
-    (tmp_path / "a.jsonl").write_text(good + "\n" + '{"question": "q"}\n')
+@pytest.mark.parametrize(
+    "bad",
+    [{"question": "q"}, {"completion": None}, {"correct": "yes"}, []],
+    ids=str,
+)
+def test_compare_names_the_line_that_is_wrong(tmp_path, bad):
+    good = {"question": "q", "completion": "c", "correct": True}
+    bad = good | bad if "question" not in bad and bad != [] else bad
+    (tmp_path / "a.jsonl").write_text(json.dumps(good) + "\n" + json.dumps(bad) + "\n")
     with pytest.raises(InputError, match=r"a\.jsonl:2"):
         evaluation.read_completions(str(tmp_path / "a.jsonl"))

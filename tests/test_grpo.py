@@ -424,8 +424,40 @@ def test_majority_votes_once_and_reads_its_labels_when_it_resumes(untrained, tmp
     assert len(first.problems) == 8 and len({p.label for p in first.problems}) == 1
     assert first.problems == again.problems
     wrong = grpo.start(dataclasses.replace(cfg, reward="incorrect")).problems
+    assert calls == [(9, 5), (9, 5)], "labels that other settings made were taken"
     assert wrong == [p for p in first.problems if p.answer != p.label]
     assert 0 < len(wrong) < 8
+
+
+def test_what_is_held_out_later_is_not_trained_on_because_of_old_labels(
+    untrained, tmp_path, monkeypatch
+):
+    file = tmp_path / "problems.jsonl"
+    file.write_text("".join(f'{{"question": "{i} + 1 = ?", "answer": "1"}}\n' for i in range(9)))
+
+    def vote(policy, tokenizer, problems, *_, **__):
+        return [dataclasses.replace(p, label="2") for p in problems]
+
+    monkeypatch.setattr(rewards, "vote_labels", vote)
+    cfg = short_run(untrained, tmp_path, reward="majority", data=str(file))
+    grpo.start(cfg)
+    learner = grpo.start(dataclasses.replace(cfg, eval_problems=6))
+    held_out = {p.question for p in learner.eval_problems}
+    assert len(held_out) == 6 and not held_out & {p.question for p in learner.problems}
+
+
+def test_a_folder_with_another_run_is_refused_before_the_votes(untrained, tmp_path, monkeypatch):
+    cfg = short_run(untrained, tmp_path)
+    grpo.train(cfg)
+    monkeypatch.setattr(rewards, "vote_labels", lambda *_, **__: pytest.fail("it voted"))
+    with pytest.raises(InputError, match="was made with"):
+        grpo.train(dataclasses.replace(cfg, reward="majority"))
+
+
+@pytest.mark.parametrize("field", ["votes", "train_problems"])
+def test_numbers_below_one_are_refused(untrained, tmp_path, field):
+    with pytest.raises(InputError, match="at least 1"):
+        grpo.start(short_run(untrained, tmp_path, **{field: 0}))
 
 
 def test_one_shot_trains_on_one_problem_that_depends_on_the_seed(untrained, tmp_path):

@@ -108,6 +108,8 @@ def box(*answers):
         (("2", r"\frac{1}{2}", "0.5"), r"\frac{1}{2}"),  # equal numbers vote together
         ((None, None), None),
         ((), None),
+        ((r"\text{east}", "east", "7", r"\text{ east}", "7"), r"\text{east}"),  # words vote as well
+        (("3", "Monday, 3", "7", "7"), "7"),  # a 3 within an answer is no vote for 3
     ],
 )
 def test_majority_vote(answers, vote):
@@ -133,6 +135,18 @@ def test_labels_are_voted_by_samples_of_the_policy(monkeypatch):
     assert labelled == [Problem("a", "7", "2"), Problem("c", "7", "7")]
 
 
+def test_votes_without_any_answer_say_so(monkeypatch):
+    nothing = SimpleNamespace(texts=["and so"] * 4)
+    monkeypatch.setattr(rewards, "sample", lambda *_, **__: nothing)
+    with pytest.raises(InputError, match="max_new_tokens=32 enough"):
+        rewards.vote_labels(None, None, [Problem("a", "7")], votes=4)
+
+
+def test_a_problem_without_label_says_so():
+    with pytest.raises(InputError, match="without a label"):
+        rewards.by_name("majority")(rollouts(TEXTS, problem=Problem("7 + 5 = ?", "12")))
+
+
 def test_what_each_reward_trains_on():
     problems = [Problem(str(i), str(i), label=str(i if i < 4 else 0)) for i in range(6)]
     chosen = {n: rewards.training_problems(n, problems, random.Random(0)) for n in rewards.REWARDS}
@@ -142,6 +156,8 @@ def test_what_each_reward_trains_on():
     assert (
         len(rewards.training_problems("one_shot and not python", problems, random.Random(1))) == 1
     )
+    same = [Problem("q", "no solution", label="no solution"), Problem("r", "3", label="Monday, 3")]
+    assert rewards.training_problems("incorrect", same, random.Random(0)) == same[1:]
     with pytest.raises(InputError, match="no problem to train on"):
         rewards.training_problems("incorrect", problems[:4], random.Random(0))
     needing = {name for name in rewards.REWARDS if rewards.needs_labels(name)}

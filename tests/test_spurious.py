@@ -220,11 +220,15 @@ def test_an_empty_folder_says_what_to_run(tmp_path):
         report.Logs(str(tmp_path))
 
 
-def test_the_whole_of_it_in_miniature(tmp_path, untrained, monkeypatch):
-    """Runs, slim logs, tables, figures, README; a second call leaves what is there."""
+@pytest.fixture
+def miniature(tmp_path, untrained, monkeypatch):
+    """miniature(...) -> a config whose runs take a second, in this process, from no warm-up."""
     small = {"prompts": 4, "group_size": 4, "minibatches": 2, "eval_problems": 4, "eval_samples": 2}
     small |= {"max_new_tokens": 8, "lr": 1e-2}
     monkeypatch.setattr(spurious, "STANDARD", spurious.STANDARD | small)
+    some = {"format": spurious.GRID["format"], "python": spurious.GRID["python"]}
+    rule = {"rule": spurious.GRID["rule"]}
+    monkeypatch.setitem(spurious.EXPERIMENTS, "grid", (rule | some, spurious.PRIORS[:2]))
     monkeypatch.setattr(
         spurious, "run_all", lambda jobs, *_: [function(*rest) for function, *rest in jobs]
     )
@@ -233,27 +237,84 @@ def test_the_whole_of_it_in_miniature(tmp_path, untrained, monkeypatch):
         "warm_up",
         lambda prior, folder, seed: shutil.copytree(untrained, folder, dirs_exist_ok=True),
     )
+
+    def make(**changes):
+        return spurious.SpuriousConfig(output=str(tmp_path / "runs"), shorten=20, **changes)
+
+    return make
+
+
+def test_the_clipping_experiment_in_miniature(tmp_path, miniature):
+    """Runs, slim logs, tables, figures, README; a second call leaves what is there."""
     readme = tmp_path / "README.md"
     readme.write_text("<!-- spurious:effect -->\n\n<!-- /spurious:effect -->\n")
-    cfg = spurious.SpuriousConfig(
-        output=str(tmp_path / "runs"), keep=str(tmp_path / "kept"), readme=str(readme),
-        only="clipping", priors="llama", seeds=2, shorten=20,
-    )  # fmt: skip
+    cfg = miniature(readme=str(readme), only="clipping", priors="llama", seeds=2)
     spurious.main(cfg)
-    rows = read_jsonl(tmp_path / "kept" / "clipping" / "llama.jsonl")
+    kept = tmp_path / "runs" / "results"
+    rows = read_jsonl(kept / "clipping" / "llama.jsonl")
     assert {row["name"] for row in rows} == set(spurious.CLIPPING)
     assert {row["seed"] for row in rows} == {1, 2}
     ends = [row for row in rows if "switch" in row]
     assert len(ends) == 2 * len(spurious.CLIPPING)
     assert all(sum(d["n"] for d in row["switch"].values()) == 8 for row in ends)
     for file in ("clipping.png", "bounds.png", "tables.md"):
-        assert (tmp_path / "kept" / file).stat().st_size > 500
+        assert (kept / file).stat().st_size > 500
     assert "llama: lower bound only" in readme.read_text()
     logs = [(p, p.stat().st_mtime_ns) for p in sorted(tmp_path.glob("runs/**/switch.json"))]
-    before = (tmp_path / "kept" / "clipping" / "llama.jsonl").read_text()
+    before = (kept / "clipping" / "llama.jsonl").read_text()
     spurious.main(cfg)
     assert [(p, p.stat().st_mtime_ns) for p, _ in logs] == logs
-    assert (tmp_path / "kept" / "clipping" / "llama.jsonl").read_text() == before
+    assert (kept / "clipping" / "llama.jsonl").read_text() == before
+
+
+def test_grid_and_gamma_in_miniature(tmp_path, miniature, capsys):
+    spurious.main(miniature(only="grid", seeds=1))
+    spurious.main(miniature(only="gamma", seeds=1))
+    out = capsys.readouterr().out
+    assert "| accuracy (share of code), n = 1 seeds | qwen_math | llama |" in out
+    assert "| gamma 0.001 | +" in out and "±" not in out  # one seed has no interval
+    assert "| python | " in out and "code->lang" in out
+    assert (tmp_path / "runs" / "results" / "grid.png").stat().st_size > 5000
+
+
+def test_no_change_of_weights_is_no_switch_of_strategy(tmp_path, miniature):
+    """Both policies meet the same random numbers: gamma 0 trains nothing, so no pair may differ."""
+    spurious.main(miniature(only="gamma", seeds=1))
+    rows = read_jsonl(tmp_path / "runs" / "results" / "gamma" / "qwen_math.jsonl")
+    switch = next(row["switch"] for row in rows if row["name"] == "gamma 0.0" and "switch" in row)
+    assert switch["code->lang"]["n"] == switch["lang->code"]["n"] == 0
+    assert all(d["before"] == d["after"] for d in switch.values() if d["n"])
+
+
+def test_without_a_gain_c_d_is_left_out(tmp_path):
+    zero = {d: {"n": 10, "before": 0.3, "after": 0.3, "C_d": math.nan} for d in report.SWITCHES}
+    odd = (
+        {"n": 49, "before": 29 / 49, "after": 30 / 49},
+        {"n": 93, "before": 13 / 93, "after": 12 / 93},
+    )
+    switches = {"same": zero, "odd": zero | dict(zip(report.SWITCHES, odd))}
+    file = tmp_path / "grid" / "llama.jsonl"
+    file.parent.mkdir()
+    rows = [{"name": n, "seed": 1, "step": 1, "switch": s} for n, s in switches.items()]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    table = report.switch_table(report.Logs(str(tmp_path)))
+    assert "| same | +0.00 | 10: 0.30 > 0.30 | " in table
+    assert "| odd | +0.00 | 49: 0.59 > 0.61 | 93: 0.14 > 0.13 | " in table
+
+
+@pytest.mark.parametrize(
+    "changes, says",
+    [
+        ({"shorten": 0}, "at least 1"),
+        ({"workers": 0}, "at least 1"),
+        ({"readme": "nowhere.md"}, "no file 'nowhere.md'"),
+        ({"only": "gamma", "priors": "llama"}, "gamma does not run on llama"),
+        ({"priors": "qwen"}, "none of qwen_math"),
+    ],
+)
+def test_input_that_makes_no_sense_is_refused_before_any_run(changes, says):
+    with pytest.raises(InputError, match=says):
+        spurious.plan(dataclasses.replace(CFG, **changes))
 
 
 def test_one_update_of_the_whole_batch_never_clips(tmp_path, untrained):
@@ -275,6 +336,8 @@ def test_workers_are_processes_with_one_thread(tmp_path):
     assert [(tmp_path / name).read_text() for name in "ab"] == ["1", "1"]
     with pytest.raises(InputError, match="as it should"):
         spurious.run_all([(fail,)], 1, "a job that fails")
+    with pytest.raises(SystemExit, match="the same command goes on"):
+        spurious.run_all([(stop,)], 1, "a job that Ctrl-C stopped")
 
 
 def note_threads(path):
@@ -283,3 +346,7 @@ def note_threads(path):
 
 def fail():
     raise InputError("as it should")
+
+
+def stop():
+    raise KeyboardInterrupt
