@@ -264,8 +264,8 @@ KEPT = (
 EVALUATED = ("eval/accuracy", "eval/greedy", "eval/code", "eval/boxed", "training_problems")
 
 
-def slim(rows: list[dict], updates_a_step: int, bins: int = 20) -> list[dict]:
-    """Means over a twentieth of the run each, beside the last evaluation within it."""
+def slim(rows: list[dict], updates_a_step: int, bins: int = 12) -> list[dict]:
+    """Means over a twelfth of the run each, beside the last evaluation within it."""
     steps = rows[-1]["step"]
     every, kept = max(1, steps // bins), []
     for end in (0, *range(every, steps, every), steps):

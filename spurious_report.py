@@ -259,6 +259,7 @@ def draw_grid(logs: Logs, output: Path) -> None:
         axis.set_yticks(range(len(names)), names)
         axis.axvline(0, color="0.3", lw=0.8)
     axes[0][0].invert_yaxis()
+    axes[0][0].set_xlim(-0.8, 0.9)
     finish(
         figure,
         axes.flat,
@@ -267,33 +268,37 @@ def draw_grid(logs: Logs, output: Path) -> None:
     )
 
 
-def draw_clipping(logs: Logs, output: Path, names) -> None:
-    """Rows: metrics, columns: priors, against updates; mean and 95 % interval over seeds."""
-    priors = logs.priors("clipping")
+def draw_clipping(logs: Logs, output: Path, names: list[str]) -> None:
+    """Rows: metrics, columns: priors, against updates; mean and 95 % interval over seeds.
+
+    A last column has the run with the most updates a step, with clipping and without.
+    """
+    columns = [(("clipping", p), TITLES[p], {n: n for n in names}) for p in logs.priors("clipping")]
+    if ("stronger", "qwen_math") in logs.runs:
+        more = "32 updates a step"
+        runs = {more: "standard", f"{more}, no clip": "no clip"}
+        columns.append((("stronger", "qwen_math"), f"qwen_math\n{more}", runs))
+    size = (3.6 * len(columns), 9.5)
     figure, axes = pyplot().subplots(
-        len(METRICS),
-        len(priors),
-        figsize=(4 * len(priors), 9.5),
-        sharex=True,
-        sharey="row",
-        squeeze=False,
+        len(METRICS), len(columns), figsize=size, sharex="col", sharey="row", squeeze=False
     )
-    for column, prior in enumerate(priors):
+    for column, (where, title, runs) in enumerate(columns):
         for row, (metric, label) in enumerate(METRICS.items()):
             axis = axes[row][column]
-            for name in names:
-                x, mean, half = curve(logs, ("clipping", prior), name, metric)
-                colour, line = LINES[name]
+            for name, like in runs.items():
+                x, mean, half = curve(logs, where, name, metric)
+                colour, line = LINES[like]
                 axis.plot(x, mean, color=colour, ls=line, lw=2, label=name)
                 low, high = ([m + s * h for m, h in zip(mean, half)] for s in (-1, 1))
                 axis.fill_between(x, low, high, color=colour, alpha=0.12, lw=0)
             if column == 0:
                 axis.set_ylabel(label)
             if row == 0:
-                axis.set_title(TITLES[prior])
-            if row == len(METRICS) - 1:
-                axis.set_xlabel("gradient updates")
-    axes[0][0].legend(frameon=False, fontsize=8)
+                axis.set_title(title)
+            if metric in ("accuracy", "code"):
+                axis.set_ylim(0, 1)
+        axes[-1][column].set_xlabel("gradient updates")
+    axes[0][0].legend(frameon=False, fontsize=8, loc="upper left")
     finish(figure, axes.flat, output, f"mean and 95 % interval, {logs.seeds('clipping')}")
 
 
@@ -324,7 +329,7 @@ def finish(figure, axes, output: Path, caption: str) -> None:
     figure.tight_layout(rect=(0, 0.02, 1, 1))
     temporary = output.with_suffix(".tmp.png")
     temporary.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(temporary, dpi=110)
+    figure.savefig(temporary, dpi=95)
     pyplot().close(figure)
     temporary.replace(output)
 
