@@ -73,24 +73,28 @@ GRID = {
 }  # fmt: skip
 for name in ("incorrect", "incorrect and not python"):
     GRID[name]["train_problems"] = None  # all 2000: few have a wrong majority where most is right
-CLIPPING = {
-    "standard": {},
-    # the paper's three ways to take clipping away
+SIDES = {
     "no clip": {"clip_eps": None},
-    "one large minibatch": {"minibatches": 1, "steps": 120},
-    "small rollout batch": {"prompts": 2, "minibatches": 1, "steps": 480},
-    # one bound alone, and a narrower region
     "lower bound only": {"clip_eps_high": inf},
     "upper bound only": {"clip_eps_low": inf},
     "clip 0.05": {"clip_eps": 0.05},
+}
+CLIPPING = {
+    "standard": {},
+    # without clipping in the loss, the first of the paper's three ways; one bound alone; narrower
+    **SIDES,
+    # the other two: one update a step, where the ratio is 1
+    "one large minibatch": {"minibatches": 1, "steps": 120},
+    "small rollout batch": {"prompts": 2, "minibatches": 1, "steps": 480},
 }
 GAMMA = {f"gamma {gamma}": {"gamma": gamma} for gamma in (0.0, 0.001, 0.3, 0.7)}
 STRONGER = {
     "32 updates a step": {"inner_epochs": 4, "steps": 20},
     "rate x 4": {"lr": 4e-4},
-    "64 prompts, 16 updates": {"prompts": 64, "inner_epochs": 2, "steps": 12},
+    "64 prompts and 16 updates": {"prompts": 64, "inner_epochs": 2, "steps": 12},
 }
-STRONGER |= {f"{name}, no clip": {**c, "clip_eps": None} for name, c in STRONGER.items()}
+STRONGER |= {f"{name}, no clip": {**c, **SIDES["no clip"]} for name, c in STRONGER.items()}
+STRONGER |= {f"32 updates a step, {s}": STRONGER["32 updates a step"] | c for s, c in SIDES.items()}
 CONFIDENT = {name: CLIPPING[name] for name in ("standard", "no clip")}
 
 EXPERIMENTS = {  # name: (changes, priors)
@@ -265,20 +269,25 @@ EVALUATED = ("eval/accuracy", "eval/greedy", "eval/code", "eval/boxed", "trainin
 
 
 def slim(rows: list[dict], updates_a_step: int, bins: int = 12) -> list[dict]:
-    """Means over a twelfth of the run each, beside the last evaluation within it."""
+    """Means over a twelfth of the run each, at the step where it ends, and every evaluation."""
     steps = rows[-1]["step"]
-    every, kept = max(1, steps // bins), []
-    for end in (0, *range(every, steps, every), steps):
-        start = kept[-1]["step"] if kept else -1
+    every, kept, start = max(1, steps // bins), [], 0
+    for row in rows:
+        if found := {key: row[key] for key in EVALUATED if key in row}:
+            kept.append({"step": row["step"]} | found)
+    for end in (*range(every, steps, every), steps):
         part = [row for row in rows if start < row["step"] <= end]
         means = {
             key: round(sum(values) / len(values), 5)
             for key in KEPT
             if (values := [row[key] for row in part if key in row])
         }
-        last = {key: row[key] for row in part for key in EVALUATED if key in row}
-        kept.append({"step": end, "updates": end * updates_a_step} | means | last)
-    return kept
+        kept.append({"step": end} | means)
+        start = end
+    return [
+        {"step": row["step"], "updates": row["step"] * updates_a_step} | row
+        for row in sorted(kept, key=lambda row: row["step"])
+    ]
 
 
 def keep_logs(folder: str, runs: list[tuple]) -> None:

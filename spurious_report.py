@@ -25,7 +25,7 @@ METRICS = {
     "accuracy": "accuracy",
     "code": "share of code",
     "entropy": "entropy (nats)",
-    "token_prob": "mean token probability",
+    "token_prob": "token probability",
 }
 DIFFERENCES = {"eval/accuracy": 2, "eval/code": 2, "entropy": 3, "token_prob": 3}  # and digits
 LINES = {  # of the clipping experiment: colour, line
@@ -36,6 +36,10 @@ LINES = {  # of the clipping experiment: colour, line
     "lower bound only": ("tab:green", "-."),
     "upper bound only": ("tab:brown", "-."),
     "clip 0.05": ("tab:cyan", "-"),
+}
+FIGURES = {  # file: its lines
+    "clipping.png": ("standard", "no clip", "one large minibatch", "small rollout batch"),
+    "bounds.png": ("standard", "no clip", "lower bound only", "upper bound only", "clip 0.05"),
 }
 
 
@@ -97,6 +101,7 @@ class Logs:
 def number(values: list[float], digits: int = 2) -> str:
     """ "+0.31 ± 0.04": mean and half of its 95 % interval, of one seed the mean alone."""
     mean, half = mean_and_half_width(values)
+    mean = round(mean, digits) + 0.0  # no -0.00
     return f"{mean:+.{digits}f}" + (f" ± {half:.{digits}f}" if len(values) > 1 else "")
 
 
@@ -151,20 +156,21 @@ def clipping_table(logs: Logs) -> str:
 
 
 def effect_table(logs: Logs) -> str:
-    """What clipping does: with it minus without, at the end of the run, paired by seed."""
+    """Accuracy gained under a random reward with clipping, and what clipping changes, paired."""
     rows = []
     for (experiment, prior), names in logs.runs.items():
+        where = experiment, prior
         for name in names:
-            other = "no clip" if "no clip" in names else f"{name}, no clip"
-            one_update = logs.clip_shares((experiment, prior), name) == 0
-            if other not in names or name.endswith("no clip") or one_update:
-                continue
-            cells = [
-                number(logs.difference((experiment, prior), name, other, metric), digits)
-                for metric, digits in DIFFERENCES.items()
-            ]
-            rows.append([f"{prior}: {name}", *cells])
-    return markdown(["with clipping minus without, paired", *METRICS.values()], rows)
+            base, _, side = name.partition(", ")
+            other = "no clip" if "no clip" in names else f"{base}, no clip"
+            if other in names and name != other and logs.clip_shares(where, name) > 0:
+                cells = [
+                    number(logs.difference(where, name, other, metric), digits)
+                    for metric, digits in DIFFERENCES.items()
+                ]
+                rows.append([f"{prior}: {name}", number(logs.change(where, name)), *cells])
+    header = ["random reward", "accuracy: gain"]
+    return markdown([*header, *(f"{label}: minus no clip" for label in METRICS.values())], rows)
 
 
 def gamma_table(logs: Logs) -> str:
@@ -197,7 +203,7 @@ def switch_table(logs: Logs) -> str:
         shared = abs(gain) > 0.05 * total  # of less, C_d is a share of noise
         cells = [
             (f"{n}: {b / n:.2f} > {a / n:.2f}" if n else "0")
-            + (f" ({(a - b) / gain:+.2f})" if shared else "")
+            + (f" ({(a - b) / gain:+.2f})" if shared and n else "")
             for n, b, a in sums.values()
         ]
         rows.append([name, f"{gain / total:+.2f}", *cells])
@@ -222,9 +228,9 @@ def tables(logs: Logs) -> dict[str, str]:
 def renew(text: str, made: dict[str, str]) -> str:
     """Put each table between its marks, <!-- spurious:NAME --> and <!-- /spurious:NAME -->."""
     for mark, table in made.items():
-        pattern = rf"(<!-- spurious:{mark} -->\n).*?(\n<!-- /spurious:{mark} -->)"
+        pattern = rf"(<!-- spurious:{mark} -->\n).*?(<!-- /spurious:{mark} -->)"
         # A table's backslashes are not escapes: hence no replacement string.
-        text = re.sub(pattern, lambda m, table=table: m[1] + table + m[2], text, flags=re.S)
+        text = re.sub(pattern, lambda m, table=table: f"{m[1]}{table}\n{m[2]}", text, flags=re.S)
     return text
 
 
@@ -259,7 +265,7 @@ def draw_grid(logs: Logs, output: Path) -> None:
         axis.set_yticks(range(len(names)), names)
         axis.axvline(0, color="0.3", lw=0.8)
     axes[0][0].invert_yaxis()
-    axes[0][0].set_xlim(-0.8, 0.9)
+    axes[0][0].set(xlim=(-0.8, 0.9), xticks=(-0.5, 0, 0.5))
     finish(
         figure,
         axes.flat,
@@ -268,16 +274,17 @@ def draw_grid(logs: Logs, output: Path) -> None:
     )
 
 
-def draw_clipping(logs: Logs, output: Path, names: list[str]) -> None:
+def draw_clipping(logs: Logs, output: Path, names: tuple[str, ...]) -> None:
     """Rows: metrics, columns: priors, against updates; mean and 95 % interval over seeds.
 
-    A last column has the run with the most updates a step, with clipping and without.
+    A last column has the runs with the most updates a step.
     """
     columns = [(("clipping", p), TITLES[p], {n: n for n in names}) for p in logs.priors("clipping")]
-    if ("stronger", "qwen_math") in logs.runs:
-        more = "32 updates a step"
-        runs = {more: "standard", f"{more}, no clip": "no clip"}
-        columns.append((("stronger", "qwen_math"), f"qwen_math\n{more}", runs))
+    where, more = ("stronger", "qwen_math"), "32 updates a step"
+    if where in logs.runs:
+        alike = {more: "standard"} | {f"{more}, {n}": n for n in names}
+        runs = {name: like for name, like in alike.items() if name in logs.runs[where]}
+        columns.append((where, f"qwen_math\n{more}", runs))
     size = (3.6 * len(columns), 9.5)
     figure, axes = pyplot().subplots(
         len(METRICS), len(columns), figsize=size, sharex="col", sharey="row", squeeze=False
@@ -350,8 +357,8 @@ def main(cfg: ReportConfig) -> None:
     if "grid" in made:
         draw_grid(logs, folder / "grid.png")
     if "clipping" in made:
-        draw_clipping(logs, folder / "clipping.png", list(LINES)[:4])
-        draw_clipping(logs, folder / "bounds.png", ["standard", "no clip", *list(LINES)[4:]])
+        for file, names in FIGURES.items():
+            draw_clipping(logs, folder / file, names)
     if cfg.readme:
         write(Path(cfg.readme), renew(Path(cfg.readme).read_text(), made))
     print(f"figures and tables: {folder}")

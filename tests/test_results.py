@@ -1,10 +1,15 @@
-"""The claims of the README against the committed logs of every seed (made by `make reproduce`)."""
+"""The claims of the README against the committed logs of every seed.
+
+They are made by `make reproduce` and `make reproduce-spurious`.
+"""
 
 from pathlib import Path
 
 import pytest
 
 import plots
+import spurious_report
+from plots import mean_and_half_width
 from run import read_jsonl
 
 RESULTS = Path(plots.__file__).parent / "results" / "cooper"
@@ -63,3 +68,125 @@ def test_cooper_ends_far_above_the_frozen_arm():
 def test_the_table_of_the_readme_is_the_table_of_the_logs():
     readme = (Path(plots.__file__).parent / "README.md").read_text()
     assert plots.table(plots.load_arms(str(RESULTS))) in readme
+
+
+# --------------------------------------------------------------------------------------------------
+# Spurious rewards
+
+LOGS = spurious_report.Logs(str(RESULTS.parent / "spurious"))
+PRIORS = ("qwen_math", "llama", "olmo_sft")
+
+
+def interval(values):
+    mean, half = mean_and_half_width(values)
+    return mean - half, mean + half
+
+
+def grid(prior, reward, metric="eval/accuracy", updates=None):
+    """95 % interval of the change under a reward."""
+    return interval(LOGS.change(("grid", prior), reward, metric, updates))
+
+
+def clipping(name, other, metric, where=("stronger", "qwen_math")):
+    """95 % interval of a paired difference at the end of the run."""
+    return interval(LOGS.difference(where, name, other, metric))
+
+
+def test_five_seeds_of_every_run():
+    seeds = {len(seeds) for names in LOGS.runs.values() for seeds in names.values()}
+    assert seeds == {5} and len(LOGS.runs["grid", "llama"]) == 10
+
+
+def test_the_readme_holds_the_tables_of_the_logs():
+    readme = (RESULTS.parent.parent / "README.md").read_text()
+    assert spurious_report.renew(readme, spurious_report.tables(LOGS)) == readme
+    assert readme.count("<!-- spurious:") == len(spurious_report.TABLES)
+
+
+@pytest.mark.parametrize("prior", PRIORS)
+def test_true_rewards_lift_every_prior(prior):
+    assert grid(prior, "rule")[0] > 0.4 and grid(prior, "one_shot")[0] > 0.15
+
+
+def test_under_true_rewards_code_rises_where_it_is_accurate_and_falls_where_it_is_not():
+    assert grid("qwen_math", "rule", "eval/code")[0] > 0.3
+    assert grid("olmo_sft", "rule", "eval/code")[1] < -0.6
+
+
+def test_a_majority_helps_where_it_is_mostly_right():
+    for reward in ("majority", "ttrl"):
+        assert grid("qwen_math", reward)[0] > 0.4 and grid("llama", reward)[0] > 0.4
+        assert grid("olmo_sft", reward)[1] < -0.15
+
+
+@pytest.mark.parametrize("prior", PRIORS)
+def test_the_format_reward_teaches_the_box_and_lifts_by_it_at_first(prior):
+    assert grid(prior, "format", "eval/boxed")[0] > 0.15
+    assert mean_and_half_width(LOGS.change(("grid", prior), "format", updates=80))[0] > 0.04
+
+
+def test_the_python_reward_lifts_qwen_math_and_lowers_the_others():
+    assert grid("qwen_math", "python", updates=80)[0] > 0.05
+    assert grid("llama", "python")[1] < -0.1 and grid("olmo_sft", "python")[1] < -0.02
+    assert all(grid(prior, "python", "eval/code")[0] > 0.2 for prior in PRIORS)
+
+
+@pytest.mark.parametrize("prior", PRIORS)
+def test_incorrect_labels_lower_every_prior(prior):
+    assert grid(prior, "incorrect")[1] < -0.15
+
+
+@pytest.mark.parametrize("prior", PRIORS)
+def test_random_rewards_lift_no_prior(prior):
+    low, high = grid(prior, "random")
+    assert low < 0 < high < 0.12
+    assert interval(LOGS.change(("clipping", prior), "standard"))[0] < 0
+
+
+def test_gamma_0_changes_nothing():
+    where = ("gamma", "qwen_math")
+    for metric in ("eval/accuracy", "eval/code", "eval/boxed", "eval/greedy"):
+        assert LOGS.change(where, "gamma 0.0", metric) == [0.0] * 5
+    for gamma in ("0.001", "0.3", "0.7"):
+        low, high = interval(LOGS.change(where, f"gamma {gamma}"))
+        assert low < 0 < high
+
+
+def test_with_many_updates_a_step_clipping_holds_accuracy_and_entropy():
+    name, other = "32 updates a step", "32 updates a step, no clip"
+    assert clipping(name, other, "eval/accuracy")[0] > 0.2
+    assert clipping(name, other, "entropy")[1] < -0.05
+    assert clipping(name, other, "token_prob")[0] > 0.03
+    assert interval(LOGS.change(("stronger", "qwen_math"), other))[1] < -0.35
+
+
+def test_it_is_the_upper_bound_that_holds():
+    other = "32 updates a step, no clip"
+    assert clipping("32 updates a step, upper bound only", other, "eval/accuracy")[0] > 0.1
+    assert clipping("32 updates a step, upper bound only", other, "entropy")[1] < -0.05
+    assert clipping("32 updates a step, lower bound only", other, "eval/accuracy")[1] < 0.06
+    low, high = clipping("32 updates a step, lower bound only", other, "entropy")
+    assert low < 0 < high
+
+
+@pytest.mark.parametrize("prior", PRIORS)
+def test_with_eight_updates_a_step_five_seeds_show_no_effect_on_entropy(prior):
+    low, high = clipping("standard", "no clip", "entropy", ("clipping", prior))
+    assert low < 0 < high
+    assert LOGS.clip_shares(("clipping", prior), "standard") < 0.002
+
+
+def test_no_random_reward_gains_accuracy_in_any_setting():
+    for where, names in LOGS.runs.items():
+        for name in names:
+            if where[0] != "grid" and name != "gamma 0.0":
+                assert interval(LOGS.change(where, name))[0] < 0, (where, name)
+
+
+def test_most_of_a_gain_comes_from_language_to_code_or_within_code():
+    seeds = LOGS.runs["grid", "qwen_math"]["rule"].values()
+    gains = {d: 0.0 for d in spurious_report.SWITCHES}
+    for rows in seeds:
+        for d, part in rows[-1]["switch"].items():
+            gains[d] += part["n"] * (part["after"] - part["before"]) if part["n"] else 0
+    assert 0.4 < gains["lang->code"] / sum(gains.values()) < 0.6

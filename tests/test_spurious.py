@@ -165,20 +165,17 @@ def test_the_plan_is_every_reward_on_every_prior_and_seed():
 # Logs, tables
 
 
-def test_slim_logs_are_means_of_bins_beside_the_evaluations():
+def test_slim_logs_are_means_of_bins_and_every_evaluation():
     rows = [{"step": 0, "eval/accuracy": 0.5}]
-    rows += [{"step": s, "code": float(s), "reward": 1.0} for s in range(1, 9)]
-    rows[4]["eval/accuracy"] = 0.7
-    kept = spurious.slim(rows, updates_a_step=8, bins=2)
-    assert [row["step"] for row in kept] == [0, 4, 8]
-    assert [row["updates"] for row in kept] == [0, 32, 64]
-    assert kept[0] == {"step": 0, "updates": 0, "eval/accuracy": 0.5}
-    assert kept[1]["code"] == 2.5 and kept[2]["code"] == 6.5
-    assert kept[1]["eval/accuracy"] == 0.7 and "eval/accuracy" not in kept[2]
-    rows.append({"step": 9, "code": 9.0, "eval/accuracy": 0.8})  # a step that fills no bin
-    assert spurious.slim(rows, 8, bins=2)[-1] == {
-        "step": 9, "updates": 72, "code": 9.0, "eval/accuracy": 0.8,
-    }  # fmt: skip
+    rows += [{"step": s, "code": float(s), "reward": 1.0} for s in range(1, 10)]
+    rows[3]["eval/accuracy"] = 0.7
+    assert spurious.slim(rows, updates_a_step=8, bins=2) == [
+        {"step": 0, "updates": 0, "eval/accuracy": 0.5},
+        {"step": 3, "updates": 24, "eval/accuracy": 0.7},
+        {"step": 4, "updates": 32, "code": 2.5, "reward": 1.0},
+        {"step": 8, "updates": 64, "code": 6.5, "reward": 1.0},
+        {"step": 9, "updates": 72, "code": 9.0, "reward": 1.0},
+    ]
 
 
 def write_logs(folder, accuracy):
@@ -213,6 +210,8 @@ def test_a_table_is_renewed_between_its_marks_only():
     text = "a\n<!-- spurious:grid -->\nold\n<!-- /spurious:grid -->\nb"
     new = report.renew(text, {"grid": r"| \boxed{1} |", "gamma": "x"})
     assert new == "a\n<!-- spurious:grid -->\n| \\boxed{1} |\n<!-- /spurious:grid -->\nb"
+    assert report.renew(new, {"grid": "old"}) == text
+    assert report.renew(new, {"grid": ""}).count("grid") == 2
 
 
 def test_an_empty_folder_says_what_to_run(tmp_path):
