@@ -365,6 +365,7 @@ def evaluate(learner: Learner, cfg: GRPOConfig) -> dict:
         "eval/greedy": greedy["accuracy"],
         "eval/code": sampled["code"],
         "eval/boxed": sampled["boxed"],
+        "training_problems": len(learner.problems),
     }
 
 
@@ -378,8 +379,6 @@ def train(cfg: GRPOConfig, reward=None) -> list[dict]:
     with folder.steps(cfg, policy=learner.policy, optimizer=learner.optimizer) as steps:
         for step in steps:
             row, began = {"step": step}, time.time()
-            if step == 0:
-                row["training_problems"] = len(learner.problems)
             if step > 0:
                 rollouts, score, metrics = grpo_step(learner, reward, cfg, step)
                 row |= metrics | {"step_time": time.time() - began}
