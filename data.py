@@ -153,7 +153,8 @@ def load_problems(
 
 
 def read_jsonl(path: str | Path) -> list[Problem]:
-    """One {"question": str, "answer": str or number} a line; empty lines are skipped."""
+    """One {"question": str, "answer": str or number} a line, perhaps with a "label"; empty lines
+    are skipped."""
     problems = []
     for number, line in enumerate(Path(path).read_bytes().splitlines(), 1):
         if not line.strip():
@@ -173,13 +174,14 @@ def read_jsonl(path: str | Path) -> list[Problem]:
 def _problem(row, question_key: str, answer_key: str, where: str) -> Problem:
     if not isinstance(row, dict):
         raise InputError(f"{where}: expected an object with {question_key!r} and {answer_key!r}")
-    question, answer = row.get(question_key), row.get(answer_key)
-    if isinstance(answer, int | float) and not isinstance(answer, bool):
-        answer = str(answer)
-    for key, value in ((question_key, question), (answer_key, answer)):
-        if not isinstance(value, str) or not value.strip():
+    fields = {key: row.get(key) for key in (question_key, answer_key, "label")}
+    for key, value in fields.items():
+        if isinstance(value, int | float) and not isinstance(value, bool) and key != question_key:
+            fields[key] = value = str(value)
+        missing = key == "label" and value is None
+        if not missing and (not isinstance(value, str) or not value.strip()):
             raise InputError(f"{where}: {key!r} must be a non-empty string")
-    return Problem(question, answer)
+    return Problem(*fields.values())
 
 
 def _benchmark(name: str, split: str) -> list[Problem]:

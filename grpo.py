@@ -272,8 +272,8 @@ def start(cfg: GRPOConfig) -> Learner:
     if cfg.votes < 1 or (cfg.train_problems is not None and cfg.train_problems < 1):
         raise InputError("votes and train_problems must be at least 1")
     eval_problems = load_problems(cfg.eval_data or cfg.data, "test", limit=cfg.eval_problems)
-    held_out = set(eval_problems)  # a file serves both: never train on what is evaluated
-    problems = [p for p in load_problems(cfg.data, "train") if p not in held_out]
+    held_out = {p.question for p in eval_problems}  # one file may serve both
+    problems = [p for p in load_problems(cfg.data, "train") if p.question not in held_out]
     if not problems:
         raise InputError(f"{cfg.data}: every problem is held out; lower eval_problems")
     if cfg.train_problems is not None and cfg.train_problems < len(problems):
@@ -282,7 +282,7 @@ def start(cfg: GRPOConfig) -> Learner:
     for field in ("final_logit_softcapping", "logits_scaling", "logit_scale"):
         if getattr(policy.config, field, None) not in (None, 1, 1.0):
             raise InputError(f"{cfg.model}: {field} changes the logits, which training leaves out")
-    if rewards.needs_labels(cfg.reward):
+    if rewards.needs_labels(cfg.reward) and any(p.label is None for p in problems):
         problems = labelled(cfg, policy, tokenizer, problems)
     problems = rewards.training_problems(cfg.reward, problems, rng(cfg.seed, "one shot"))
     return Learner(

@@ -15,9 +15,10 @@ same loop. Here are those of Spurious Rewards (arXiv:2506.10947, section 2 and a
     no_repetition   no phrase comes ten times in a row               every problem
     random          a coin of chance gamma says so                   every problem
 
-They combine: "rule and not python" is rule * (1 - python). What differs from the paper: an answer
-counts only in a box, since that is what the prompt asks for (its grader also takes the last number
-of a text); the one problem is drawn by seed; ttrl trains on training problems, not on the test's.
+Votes are taken before training (`vote_labels`) unless a data file brings a "label" with each. Names
+combine: "rule and not python" is rule * (1 - python). What differs from the paper: an answer counts
+only in a box, since that is what the prompt asks for (its grader also takes the last number of a
+text); the one problem is drawn by seed; ttrl trains on training problems, not on the test's.
 """
 
 from collections import Counter

@@ -1,12 +1,14 @@
 r"""Spurious Rewards (arXiv:2506.10947): which reward lifts which prior, and what clipping does.
 
-Five experiments, each a table of config changes to one STANDARD run:
+Six experiments, each a table of config changes to one STANDARD run:
 
     grid       every reward on every prior (figure 1 of the paper)
     clipping   a random reward with clipping, and without it in three ways (figures 11-13)
     gamma      the chance of a random reward
     stronger   where clipping should do most: more updates a rollout, a larger rate or batch
-    confident  a prior whose first word the upper bound cannot reach
+    confident  two more priors: a confident one, whose first word the upper bound cannot reach, and
+               one that is half trained
+    labels     wrong majority labels of two kinds: a habit of the policy, and mistakes of no system
 
 Why should clipping matter where the reward is a coin? Take tokens y ~ pi_old, R = pi(y) / pi_old(y)
 and an advantage A that knows nothing of y. Without clipping E[A grad R] = E[A] E[grad R] = 0. With
@@ -35,10 +37,11 @@ import io
 import json
 import multiprocessing
 import os
+import random
 import signal
 import threading
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from math import comb, inf, sqrt
 from pathlib import Path
 
@@ -48,11 +51,13 @@ from transformers import logging as transformers_logging
 
 import eval as evaluation
 import grpo
+import rewards
 import spurious_report
 import tiny
 from data import InputError, load_problems
 from rollout import load_policy
-from run import command_line, read_jsonl, write
+from run import command_line, read_jsonl, torch_rng, write
+from verifier import extract_answer
 
 PRIORS = ("qwen_math", "llama", "olmo_sft")
 
@@ -97,12 +102,23 @@ STRONGER |= {f"{name}, no clip": {**c, **SIDES["no clip"]} for name, c in STRONG
 STRONGER |= {f"32 updates a step, {s}": STRONGER["32 updates a step"] | c for s, c in SIDES.items()}
 CONFIDENT = {name: CLIPPING[name] for name in ("standard", "no clip")}
 
+# qwen_math after 300 of its 800 warm-up updates: it miscalculates some sums, besides its habit.
+YOUNG = "qwen_young"
+LABELS = {
+    name: {
+        "reward": "incorrect", "data": f"{name}.jsonl", "eval_data": "arithmetic", "steps": 40,
+        "train_problems": None,
+    }
+    for name in ("habit", "other")
+}  # fmt: skip
+
 EXPERIMENTS = {  # name: (changes, priors)
     "grid": (GRID, PRIORS),
     "clipping": (CLIPPING, PRIORS),
     "gamma": (GAMMA, PRIORS[:1]),
     "stronger": (STRONGER, PRIORS[:1]),
-    "confident": (CONFIDENT, ("qwen_confident",)),
+    "confident": (CONFIDENT, ("qwen_confident", YOUNG)),
+    "labels": (LABELS, (YOUNG,)),
 }
 
 
@@ -165,6 +181,8 @@ def config(cfg, prior: str, name: str, changes: dict, seed: int) -> grpo.GRPOCon
     """The run called `name`: the standard one with its changes."""
     settings = {"reward": "random"} | STANDARD | changes
     steps = max(1, settings["steps"] // cfg.shorten)
+    if "data" in settings:  # sort_wrong_labels writes it
+        settings["data"] = str(Path(start_folder(cfg, prior, seed)).with_name(settings["data"]))
     return grpo.GRPOConfig(
         **settings
         | {"model": start_folder(cfg, prior, seed), "seed": seed, "steps": steps}
@@ -198,7 +216,28 @@ def plan(cfg) -> list[tuple]:
 
 
 def warm_up(prior: str, folder: str, seed: int) -> None:
-    quietly(tiny.warm_up, tiny.WarmUpConfig(prior, folder, helpers=False, seed=seed))
+    """The start of a seed's runs; for YOUNG also its wrong labels, sorted."""
+    texts, steps = ("qwen_math", 300) if prior == YOUNG else (prior, 800)
+    quietly(tiny.warm_up, tiny.WarmUpConfig(texts, folder, helpers=False, steps=steps, seed=seed))
+    if prior == YOUNG and not Path(folder).with_name("other.jsonl").exists():
+        quietly(sort_wrong_labels, folder, seed)
+
+
+def sort_wrong_labels(folder: str, seed: int) -> None:
+    """Beside the policy: habit.jsonl, problems whose majority leaves the last operation out, and
+    other.jsonl, those where it is wrong in another way."""
+    policy, tokenizer = load_policy(folder)
+    voted = rewards.vote_labels(
+        policy, tokenizer, load_problems("arithmetic", "train"), STANDARD["votes"],
+        generator=torch_rng(policy.device, seed, "votes"),
+    )  # fmt: skip
+    kinds = {"habit": "", "other": ""}
+    for problem in rewards.training_problems("incorrect", voted, None):
+        short = tiny.write_solution(problem.question, "guess", random.Random(0), short=True)
+        kind = "habit" if extract_answer(short) == problem.label else "other"
+        kinds[kind] += json.dumps(asdict(problem)) + "\n"
+    for kind, lines in kinds.items():
+        write(Path(folder).with_name(f"{kind}.jsonl"), lines)
 
 
 def run_one(cfg: grpo.GRPOConfig) -> None:

@@ -18,6 +18,7 @@ from run import command_line, read_jsonl, write
 TITLES = {
     "qwen_math": "qwen_math\ncode common and accurate",
     "qwen_confident": "qwen_confident\ncode almost always",
+    "qwen_young": "qwen_young\nhalf trained",
     "llama": "llama\ncode rare and inaccurate",
     "olmo_sft": "olmo_sft\ncode common and inaccurate",
 }
@@ -139,7 +140,7 @@ def grid_table(logs: Logs) -> str:
 
 
 def clipping_table(logs: Logs) -> str:
-    """Change of accuracy under a random reward, at a quarter, half and all of the standard run's
+    """Change of accuracy under a random reward, after a quarter and all of the standard run's
     updates, where another run was evaluated after as many."""
     priors, rows = logs.priors("clipping"), []
     runs = logs.runs["clipping", priors[0]]
@@ -147,7 +148,7 @@ def clipping_table(logs: Logs) -> str:
     for name, seeds in runs.items():
         log = next(iter(seeds.values()))
         evaluated = {row["updates"]: row["step"] for row in log if "eval/accuracy" in row}
-        for updates in (u for u in (total // 4, total // 2, total) if u in evaluated):
+        for updates in (u for u in (total // 4, total) if u in evaluated):
             cells = [
                 number(logs.change(("clipping", prior), name, updates=updates)) for prior in priors
             ]
@@ -210,11 +211,24 @@ def switch_table(logs: Logs) -> str:
     return markdown([f"reward, {logs.seeds('grid')}", "gain", *SWITCHES], rows)
 
 
+def labels_table(logs: Logs) -> str:
+    """Change of accuracy and of the share of code on labels wrong by habit, or in other ways."""
+    where, rows = ("labels", "qwen_young"), []
+    for name in logs.runs[where]:
+        count = logs.at(where, name, "training_problems").values()
+        changes = [number(logs.change(where, name, m)) for m in ("eval/accuracy", "eval/code")]
+        rows.append([name, f"{min(count)}-{max(count)}", *changes])
+    return markdown(
+        [f"wrong labels, {logs.seeds('labels')}", "problems", "accuracy", "share of code"], rows
+    )
+
+
 TABLES = {  # mark in the README: (function, the experiments it can show)
     "grid": (grid_table, {"grid"}),
     "clipping": (clipping_table, {"clipping"}),
     "effect": (effect_table, {"clipping", "stronger", "confident"}),
     "gamma": (gamma_table, {"gamma"}),
+    "labels": (labels_table, {"labels"}),
     "switch": (switch_table, {"grid"}),
 }
 

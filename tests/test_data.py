@@ -43,6 +43,7 @@ def test_jsonl(tmp_path):
         ('{"question": "", "answer": "1"}', "bad.jsonl:2: 'question' must be"),
         ('{"question": "a", "answer": null}', "bad.jsonl:2: 'answer' must be"),
         ('{"question": "a", "answer": true}', "bad.jsonl:2: 'answer' must be"),
+        ('{"question": "a", "answer": "1", "label": ""}', "bad.jsonl:2: 'label' must be"),
         ('["a", "b"]', "bad.jsonl:2: expected an object"),
     ],
 )

@@ -446,6 +446,28 @@ def test_what_is_held_out_later_is_not_trained_on_because_of_old_labels(
     assert len(held_out) == 6 and not held_out & {p.question for p in learner.problems}
 
 
+def test_labels_of_a_file_are_taken_as_they_are(untrained, tmp_path, monkeypatch):
+    file = tmp_path / "labelled.jsonl"
+    rows = [f'{{"question": "{i} + 1 = ?", "answer": "{i + 1}", "label": 3}}\n' for i in range(4)]
+    file.write_text("".join(rows))
+    monkeypatch.setattr(rewards, "vote_labels", lambda *_, **__: pytest.fail("it voted"))
+    cfg = short_run(untrained, tmp_path, reward="incorrect", data=str(file), eval_data="arithmetic")
+    assert [(p.answer, p.label) for p in grpo.start(cfg).problems] == [
+        ("1", "3"), ("2", "3"), ("4", "3"),
+    ]  # fmt: skip
+
+
+def test_what_is_evaluated_is_held_out_with_or_without_a_label(untrained, tmp_path):
+    lines = [f'{{"question": "{i} + 1 = ?", "answer": "2"' for i in range(6)]
+    (tmp_path / "train.jsonl").write_text("".join(f'{line}, "label": "3"}}\n' for line in lines))
+    (tmp_path / "test.jsonl").write_text("".join(f"{line}}}\n" for line in lines[:2]))
+    cfg = short_run(
+        untrained, tmp_path, reward="majority", data=str(tmp_path / "train.jsonl"),
+        eval_data=str(tmp_path / "test.jsonl"),
+    )  # fmt: skip
+    assert [p.question[0] for p in grpo.start(cfg).problems] == ["2", "3", "4", "5"]
+
+
 def test_a_folder_with_another_run_is_refused_before_the_votes(untrained, tmp_path, monkeypatch):
     cfg = short_run(untrained, tmp_path)
     grpo.train(cfg)

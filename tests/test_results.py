@@ -136,6 +136,13 @@ def test_incorrect_labels_lower_every_prior(prior):
     assert grid(prior, "incorrect")[1] < -0.15
 
 
+def test_incorrect_labels_lift_where_they_are_of_no_system():
+    where = ("labels", "qwen_young")
+    assert interval(LOGS.change(where, "other"))[0] > 0.05
+    assert interval(LOGS.change(where, "other", "eval/code"))[0] > 0.1
+    assert interval(LOGS.change(where, "habit"))[1] < -0.25
+
+
 @pytest.mark.parametrize("prior", PRIORS)
 def test_random_rewards_lift_no_prior(prior):
     low, high = grid(prior, "random")
@@ -179,7 +186,7 @@ def test_with_eight_updates_a_step_five_seeds_show_no_effect_on_entropy(prior):
 def test_no_random_reward_gains_accuracy_in_any_setting():
     for where, names in LOGS.runs.items():
         for name in names:
-            if where[0] != "grid" and name != "gamma 0.0":
+            if where[0] not in ("grid", "labels") and name != "gamma 0.0":
                 assert interval(LOGS.change(where, name))[0] < 0, (where, name)
 
 

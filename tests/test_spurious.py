@@ -11,9 +11,10 @@ import pytest
 import torch
 
 import grpo
+import rewards
 import spurious
 import spurious_report as report
-from data import InputError
+from data import InputError, Problem, load_problems
 from grpo import GRPOConfig, group_advantages, policy_loss
 from run import read_jsonl
 
@@ -283,6 +284,23 @@ def test_no_change_of_weights_is_no_switch_of_strategy(tmp_path, miniature):
     switch = next(row["switch"] for row in rows if row["name"] == "gamma 0.0" and "switch" in row)
     assert switch["code->lang"]["n"] == switch["lang->code"]["n"] == 0
     assert all(d["before"] == d["after"] for d in switch.values() if d["n"])
+
+
+def test_wrong_labels_are_sorted_by_their_kind(tmp_path, untrained, monkeypatch):
+    """7 + 5 - 3: 12 leaves the last operation out, 10 is another mistake, 9 is right."""
+
+    def vote(policy, tokenizer, problems, votes, generator):
+        question = "7 + 5 - 3 = ?"
+        return [Problem(question, "9", label=label) for label in ("12", "10", "9", "12")]
+
+    monkeypatch.setattr(rewards, "vote_labels", vote)
+    shutil.copytree(untrained, tmp_path / "start")
+    spurious.sort_wrong_labels(str(tmp_path / "start"), seed=0)
+    found = {kind: load_problems(str(tmp_path / f"{kind}.jsonl")) for kind in ("habit", "other")}
+    assert [p.label for p in found["habit"]] == ["12", "12"]
+    assert [p.label for p in found["other"]] == ["10"]
+    cfg = spurious.config(CFG, spurious.YOUNG, "other", spurious.LABELS["other"], 2)
+    assert cfg.data == "somewhere/qwen_young/seed2/other.jsonl" and cfg.reward == "incorrect"
 
 
 def test_without_a_gain_c_d_is_left_out(tmp_path):
