@@ -240,12 +240,12 @@ def sort_wrong_labels(folder: str, seed: int) -> None:
         write(Path(folder).with_name(f"{kind}.jsonl"), lines)
 
 
-def run_one(cfg: grpo.GRPOConfig) -> None:
-    """Train, and compare samples of the policy before and after (eval.strategy_switch)."""
+def run_one(cfg: grpo.GRPOConfig, compare: bool) -> None:
+    """Train; with `compare`, hold the policy's samples before and after side by side, too."""
     if quietly(grpo.train, cfg)[-1]["step"] < cfg.steps:
         raise KeyboardInterrupt
     file = Path(cfg.output, "switch.json")
-    if file.exists():
+    if not compare or file.exists():
         return
     problems, rows = load_problems(cfg.data, "test", limit=cfg.eval_problems), []
     for model in (cfg.model, str(Path(cfg.output, "policy"))):
@@ -330,12 +330,13 @@ def slim(rows: list[dict], updates_a_step: int, bins: int = 12) -> list[dict]:
 
 
 def keep_logs(folder: str, runs: list[tuple]) -> None:
-    """folder/EXPERIMENT/PRIOR.jsonl: slim rows of every run, its switch analysis in the last."""
+    """folder/EXPERIMENT/PRIOR.jsonl: slim rows of every run, the last with its switches."""
     files = {}
     for experiment, prior, name, seed, run in runs:
         log = read_jsonl(Path(run.output, "metrics.jsonl"))
         rows = slim(log, run.inner_epochs * run.minibatches)
-        rows[-1]["switch"] = json.loads(Path(run.output, "switch.json").read_text())
+        if experiment == "grid":
+            rows[-1]["switch"] = json.loads(Path(run.output, "switch.json").read_text())
         file = Path(folder, experiment, prior + ".jsonl")
         files.setdefault(file, []).extend({"name": name, "seed": seed} | row for row in rows)
     for file, rows in files.items():
@@ -347,7 +348,7 @@ def main(cfg: SpuriousConfig) -> None:
     runs = plan(cfg)
     starts = dict.fromkeys((p, start_folder(cfg, p, seed), seed) for _, p, _, seed, _ in runs)
     run_all([(warm_up, *start) for start in starts], cfg.workers, "warm-ups")
-    run_all([(run_one, run) for *_, run in runs], cfg.workers, "runs")
+    run_all([(run_one, run, e == "grid") for e, *_, run in runs], cfg.workers, "runs")
     keep = cfg.keep or str(Path(cfg.output, "results"))
     keep_logs(keep, runs)
     spurious_report.main(spurious_report.ReportConfig(keep, keep, cfg.readme))

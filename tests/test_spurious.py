@@ -226,9 +226,9 @@ def miniature(tmp_path, untrained, monkeypatch):
     small = {"prompts": 4, "group_size": 4, "minibatches": 2, "eval_problems": 4, "eval_samples": 2}
     small |= {"max_new_tokens": 8, "lr": 1e-2}
     monkeypatch.setattr(spurious, "STANDARD", spurious.STANDARD | small)
-    some = {"format": spurious.GRID["format"], "python": spurious.GRID["python"]}
-    rule = {"rule": spurious.GRID["rule"]}
-    monkeypatch.setitem(spurious.EXPERIMENTS, "grid", (rule | some, spurious.PRIORS[:2]))
+    some = {name: spurious.GRID[name] for name in ("rule", "format", "python")}
+    some["nothing"] = {"reward": "random", "gamma": 0.0}
+    monkeypatch.setitem(spurious.EXPERIMENTS, "grid", (some, spurious.PRIORS[:2]))
     monkeypatch.setattr(
         spurious, "run_all", lambda jobs, *_: [function(*rest) for function, *rest in jobs]
     )
@@ -254,16 +254,14 @@ def test_the_clipping_experiment_in_miniature(tmp_path, miniature):
     rows = read_jsonl(kept / "clipping" / "llama.jsonl")
     assert {row["name"] for row in rows} == set(spurious.CLIPPING)
     assert {row["seed"] for row in rows} == {1, 2}
-    ends = [row for row in rows if "switch" in row]
-    assert len(ends) == 2 * len(spurious.CLIPPING)
-    assert all(sum(d["n"] for d in row["switch"].values()) == 8 for row in ends)
     for file in ("clipping.png", "bounds.png", "tables.md"):
         assert (kept / file).stat().st_size > 500
     assert "llama: lower bound only" in readme.read_text()
-    logs = [(p, p.stat().st_mtime_ns) for p in sorted(tmp_path.glob("runs/**/switch.json"))]
+    checkpoints = sorted(tmp_path.glob("runs/**/checkpoint.pt"))
+    times = [path.stat().st_mtime_ns for path in checkpoints]
     before = (kept / "clipping" / "llama.jsonl").read_text()
     spurious.main(cfg)
-    assert [(p, p.stat().st_mtime_ns) for p, _ in logs] == logs
+    assert [path.stat().st_mtime_ns for path in checkpoints] == times and len(times) == 14
     assert (kept / "clipping" / "llama.jsonl").read_text() == before
 
 
@@ -279,11 +277,13 @@ def test_grid_and_gamma_in_miniature(tmp_path, miniature, capsys):
 
 def test_no_change_of_weights_is_no_switch_of_strategy(tmp_path, miniature):
     """Both policies meet the same random numbers: gamma 0 trains nothing, so no pair may differ."""
-    spurious.main(miniature(only="gamma", seeds=1))
-    rows = read_jsonl(tmp_path / "runs" / "results" / "gamma" / "qwen_math.jsonl")
-    switch = next(row["switch"] for row in rows if row["name"] == "gamma 0.0" and "switch" in row)
-    assert switch["code->lang"]["n"] == switch["lang->code"]["n"] == 0
-    assert all(d["before"] == d["after"] for d in switch.values() if d["n"])
+    spurious.main(miniature(only="grid", priors="llama", seeds=1))
+    rows = read_jsonl(tmp_path / "runs" / "results" / "grid" / "llama.jsonl")
+    switches = {row["name"]: row["switch"] for row in rows if "switch" in row}
+    assert set(switches) == {"rule", "format", "python", "nothing"}
+    assert all(sum(d["n"] for d in switch.values()) == 8 for switch in switches.values())
+    assert switches["nothing"]["code->lang"]["n"] == switches["nothing"]["lang->code"]["n"] == 0
+    assert all(d["before"] == d["after"] for d in switches["nothing"].values() if d["n"])
 
 
 def test_wrong_labels_are_sorted_by_their_kind(tmp_path, untrained, monkeypatch):
