@@ -80,7 +80,8 @@ def random(rollouts: Rollouts, gamma: float = 0.5) -> torch.Tensor:
     # The generator goes on from the sampling: seeded by the step, so a resumed run flips the same.
     generator = rollouts.generator
     to = generator.device if generator else "cpu"
-    return (torch.rand(len(rollouts.texts), generator=generator, device=to) < gamma).float()
+    coins = torch.rand(len(rollouts.texts), generator=generator, device=to)
+    return (coins < gamma).float().cpu()  # where the other rewards are
 
 
 REWARDS = {
