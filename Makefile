@@ -1,7 +1,7 @@
 # make demo   the whole story on a CPU: environment, warm-up, reward model, three arms, figure
 # make test   all tests
 # make reproduce   the figure and table of the README from three seeds (see results/)
-# make reproduce-spurious   those of Spurious Rewards, five seeds: an hour on two cores, resumable
+# make reproduce-spurious   those of Spurious Rewards, five seeds: 70 minutes on two cores, resumable
 # Flags reach every stage: make demo ARGS="--seed 1 --output runs/demo1"
 
 PYTHON ?= python3
