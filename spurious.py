@@ -62,7 +62,7 @@ from verifier import extract_answer
 PRIORS = ("qwen_math", "llama", "olmo_sft")
 
 # 16 x 16 completions a step and 8 updates from them, clip_eps 0.2 (the paper: 64 x 16 and 8). Rates
-# and numbers of steps were chosen with seed 0, which the results leave out.
+# and numbers of steps were chosen on the warm-up of seed 0, which the results leave out.
 STANDARD = {
     "prompts": 16, "group_size": 16, "minibatches": 8, "lr": 1e-4, "gamma": 0.5, "steps": 60,
     "train_problems": 512, "votes": 32,
