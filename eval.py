@@ -111,7 +111,7 @@ def strategy_switch(before: list[dict], after: list[dict]) -> dict[str, dict]:
 
     before, after: rows {"question", "completion", "correct"} of two policies on the same problems,
     line by line. Each pair of lines belongs to one subset d of SWITCHES, by whether its completion
-    mentions python before and after (in any case; nothing is run). Returns for each d: n, accuracy
+    mentions python before and after. Returns for each d: n, accuracy
     `before` and `after`, and its part of the whole gain over the pairs D,
 
         C_d = sum_{x in d} (correct after - correct before) / sum_{x in D} (the same),
@@ -122,7 +122,8 @@ def strategy_switch(before: list[dict], after: list[dict]) -> dict[str, dict]:
     """
     if [row["question"] for row in before] != [row["question"] for row in after]:
         raise InputError("the two files to compare do not hold the same problems line by line")
-    kinds = ["code" if "python" in row["completion"].lower() else "lang" for row in before + after]
+    code = [rewards.mentions_python(row["completion"]) for row in before + after]
+    kinds = ["code" if c else "lang" for c in code]
     pairs = {d: [] for d in SWITCHES}
     for old, new, b, a in zip(kinds, kinds[len(before) :], before, after):
         pairs[f"{old}->{new}"].append((int(b["correct"]), int(a["correct"])))

@@ -28,11 +28,9 @@ Choices that implementations make silently, and the one made here:
 N prompts, G completions each, B = N*G rows, P prompt length, T completion length, V vocabulary.
 """
 
-import json
 import math
 import time
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -42,7 +40,7 @@ import eval as evaluation
 import rewards
 from data import InputError, load_problems
 from rollout import load_policy, sample, token_logprobs
-from run import Run, command_line, due, rng, save_model, torch_rng, write
+from run import Run, command_line, due, rng, save_model, torch_rng
 
 
 @dataclass(frozen=True)
@@ -283,7 +281,7 @@ def start(cfg: GRPOConfig) -> Learner:
         if getattr(policy.config, field, None) not in (None, 1, 1.0):
             raise InputError(f"{cfg.model}: {field} changes the logits, which training leaves out")
     if rewards.needs_labels(cfg.reward) and any(p.label is None for p in problems):
-        problems = labelled(cfg, policy, tokenizer, problems)
+        problems = rewards.labelled(cfg, policy, tokenizer, problems)
     problems = rewards.training_problems(cfg.reward, problems, rng(cfg.seed, "one shot"))
     return Learner(
         policy=policy,
@@ -293,24 +291,6 @@ def start(cfg: GRPOConfig) -> Learner:
         problems=problems,
         eval_problems=eval_problems,
     )
-
-
-def labelled(cfg: GRPOConfig, policy, tokenizer, problems):
-    """The problems with the initial policy's votes; kept in cfg.output for when the run resumes."""
-    path, settings = Path(cfg.output, "labels.json"), asdict(cfg)
-    for field in ("output", "steps"):  # what may differ
-        settings.pop(field)
-    kept = json.loads(path.read_text()) if path.exists() else {}
-    if kept.get("settings") != settings:
-        voted = rewards.vote_labels(
-            policy, tokenizer, problems, cfg.votes, cfg.max_new_tokens,
-            torch_rng(policy.device, cfg.seed, "votes"), batch=cfg.prompts * cfg.group_size,
-        )  # fmt: skip
-        kept = {"settings": settings, "labels": {p.question: p.label for p in voted}}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write(path, json.dumps(kept) + "\n")
-    labels = kept["labels"]
-    return [replace(p, label=labels[p.question]) for p in problems if p.question in labels]
 
 
 def grpo_step(learner: Learner, reward, cfg: GRPOConfig, step: int):

@@ -11,6 +11,7 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 
 from data import InputError
 from run import command_line, read_jsonl, write
@@ -70,14 +71,32 @@ def smooth(values: list[float], window: int = 9) -> list[float]:
     return [sum(part) / len(part) for part in parts]
 
 
-def draw(arms: dict, output: str, caption: str = "") -> None:
-    """True accuracy (left) and reward (right) against step, the same limits."""
+def pyplot():
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4.2), sharey=True)
+    return plt
+
+
+def finish(figure, axes, output: str | Path, caption: str, dpi: int = 95) -> None:
+    """Grid, small print, save."""
+    for axis in axes:
+        axis.grid(alpha=0.25)
+        axis.spines[["top", "right"]].set_visible(False)
+    figure.text(0.01, 0.005, caption, fontsize=7.5, color="0.35")
+    figure.tight_layout(rect=(0, 0.03, 1, 1))
+    temporary = Path(output).with_suffix(".tmp.png")
+    temporary.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(temporary, dpi=dpi)
+    pyplot().close(figure)
+    temporary.replace(output)
+
+
+def draw(arms: dict, output: str, caption: str = "") -> None:
+    """True accuracy (left) and reward (right) against step, the same limits."""
+    figure, (left, right) = pyplot().subplots(1, 2, figsize=(10, 4.2), sharey=True)
     for arm, histories in arms.items():
         label, colour, line = ARMS[arm]
         style = {"color": colour, "ls": line, "label": label}
@@ -98,17 +117,7 @@ def draw(arms: dict, output: str, caption: str = "") -> None:
     )
     right.tick_params(labelleft=True)
     right.legend(loc="lower right", frameon=False, title=f"n = {count} seed{'s' * (count > 1)}")
-    for axis in (left, right):
-        axis.grid(alpha=0.25)
-        axis.spines[["top", "right"]].set_visible(False)
-    if caption:
-        figure.text(0.01, 0.005, caption, fontsize=7.5, color="0.35")
-    figure.tight_layout(rect=(0, 0.03, 1, 1))
-    temporary = Path(output).with_suffix(".tmp.png")
-    temporary.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(temporary, dpi=130)
-    plt.close(figure)
-    temporary.replace(output)
+    finish(figure, (left, right), output, caption, dpi=130)
 
 
 def curve(axis, steps, seeds, color, **style) -> None:
@@ -172,6 +181,109 @@ def keep_logs(folder: str, kept: str) -> None:
         copy = Path(kept, file.relative_to(folder))
         copy.parent.mkdir(parents=True, exist_ok=True)
         write(copy, "".join(json.dumps(row) + "\n" for row in rows))
+
+
+# --------------------------------------------------------------------------------------------------
+# The figures of spurious.py; its tables are in spurious_report.py
+
+PRIORS = {  # title of each
+    "qwen_math": "qwen_math\ncode common and accurate",
+    "qwen_confident": "qwen_confident\ncode almost always",
+    "qwen_young": "qwen_young\nhalf trained",
+    "llama": "llama\ncode rare and inaccurate",
+    "olmo_sft": "olmo_sft\ncode common and inaccurate",
+}
+METRICS = {  # of the rows: label of each
+    "accuracy": "accuracy",
+    "code": "share of code",
+    "entropy": "entropy (nats)",
+    "token_prob": "token probability",
+}
+LINES = {  # colour, line
+    "standard": ("tab:blue", "-"),
+    "no clip": ("tab:red", "-"),
+    "one large minibatch": ("tab:purple", "--"),
+    "small rollout batch": ("tab:orange", "--"),
+    "lower bound only": ("tab:green", "-."),
+    "upper bound only": ("tab:brown", "-."),
+    "clip 0.05": ("tab:cyan", "-"),
+}
+FIGURES = {  # file: its lines
+    "clipping.png": ("standard", "no clip", "one large minibatch", "small rollout batch"),
+    "bounds.png": ("standard", "no clip", "lower bound only", "upper bound only", "clip 0.05"),
+}
+COMMAND = "16 x 16 completions and 8 updates a step, rate 1e-4: make reproduce-spurious"
+
+
+def draw_grid(logs, output: Path) -> None:
+    """A bar a reward, a panel a prior: change of accuracy, interval, and every seed a dot.
+
+    logs: spurious_report.Logs.
+    """
+    priors = logs.priors("grid")
+    names = list(logs.runs["grid", priors[0]])
+    figure, axes = pyplot().subplots(
+        1, len(priors), figsize=(4 * len(priors), 4.6), sharex=True, sharey=True, squeeze=False
+    )
+    for axis, prior in zip(axes[0], priors):
+        for y, name in enumerate(names):
+            values = logs.change(("grid", prior), name)
+            mean, half = mean_and_half_width(values)
+            colour = "tab:blue" if mean > 0 else "tab:red"
+            axis.barh(y, mean, xerr=half, color=colour, alpha=0.55, height=0.7, capsize=3)
+            axis.plot(values, [y] * len(values), ".", color="0.25", ms=4)
+        start = fmean(logs.at(("grid", prior), names[0], "eval/accuracy", first=True).values())
+        axis.set(title=f"{PRIORS[prior]}\nbefore RL: {start:.2f}", xlabel="change of accuracy")
+        axis.set_yticks(range(len(names)), names)
+        axis.axvline(0, color="0.3", lw=0.8)
+    axes[0][0].invert_yaxis()
+    axes[0][0].set(xlim=(-0.8, 0.9), xticks=(-0.5, 0, 0.5))
+    note = f"bars: mean and 95 % interval, dots: seeds, {logs.seeds('grid')}; {COMMAND}"
+    finish(figure, axes.flat, output, note)
+
+
+def draw_clipping(logs, output: Path, names: tuple[str, ...]) -> None:
+    """Rows: metrics, columns: priors, against updates; mean and 95 % interval over seeds.
+
+    A last column has the runs with the most updates a step.
+    """
+    columns = [(("clipping", p), PRIORS[p], {n: n for n in names}) for p in logs.priors("clipping")]
+    where, more = ("stronger", "qwen_math"), "32 updates a step"
+    if where in logs.runs:
+        alike = {more: "standard"} | {f"{more}, {n}": n for n in names}
+        runs = {name: like for name, like in alike.items() if name in logs.runs[where]}
+        columns.append((where, f"qwen_math\n{more}", runs))
+    size = (3.6 * len(columns), 9.5)
+    figure, axes = pyplot().subplots(
+        len(METRICS), len(columns), figsize=size, sharex="col", sharey="row", squeeze=False
+    )
+    for column, (where, title, runs) in enumerate(columns):
+        for row, (metric, label) in enumerate(METRICS.items()):
+            axis = axes[row][column]
+            for name, like in runs.items():
+                x, mean, half = mean_curve(logs, where, name, metric)
+                colour, line = LINES[like]
+                axis.plot(x, mean, color=colour, ls=line, lw=2, label=name)
+                low, high = ([m + s * h for m, h in zip(mean, half)] for s in (-1, 1))
+                axis.fill_between(x, low, high, color=colour, alpha=0.12, lw=0)
+            if column == 0:
+                axis.set_ylabel(label)
+            if row == 0:
+                axis.set_title(title)
+            if metric in ("accuracy", "code"):
+                axis.set_ylim(0, 1)
+        axes[-1][column].set_xlabel("gradient updates")
+    axes[0][0].legend(frameon=False, fontsize=8, loc="upper left")
+    note = f"mean and 95 % interval, {logs.seeds('clipping')}; {COMMAND}"
+    finish(figure, axes.flat, output, note)
+
+
+def mean_curve(logs, where, name: str, metric: str):
+    """Updates, mean over seeds and half of its interval, where the metric is logged."""
+    seeds = [[row for row in rows if metric in row] for rows in logs.runs[where][name].values()]
+    columns = [[row[metric] for row in rows] for rows in zip(*seeds)]
+    pairs = [mean_and_half_width(column) for column in columns]
+    return [row["updates"] for row in seeds[0]], *map(list, zip(*pairs))
 
 
 @dataclass(frozen=True)

@@ -21,9 +21,11 @@ only in a box, since that is what the prompt asks for (its grader also takes the
 text); the one problem is drawn by seed; ttrl trains on training problems, not on the test's.
 """
 
+import json
 from collections import Counter
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -31,6 +33,7 @@ from tqdm import tqdm
 
 from data import InputError, Problem
 from rollout import Rollouts, sample
+from run import torch_rng, write
 from verifier import equivalent, extract_answer, verify
 
 
@@ -66,8 +69,13 @@ def format(rollouts: Rollouts) -> torch.Tensor:
 
 
 def python(rollouts: Rollouts) -> torch.Tensor:
-    """1 where the text mentions python in any case; nothing is run."""
-    return torch.tensor([float("python" in text.lower()) for text in rollouts.texts])
+    """1 where the text mentions python."""
+    return torch.tensor([float(mentions_python(text)) for text in rollouts.texts])
+
+
+def mentions_python(text: str) -> bool:
+    """The paper's sign of reasoning in code: the word, in any case; nothing is run."""
+    return "python" in text.lower()
 
 
 def no_repetition(rollouts: Rollouts) -> torch.Tensor:
@@ -163,6 +171,24 @@ def vote_labels(
             f"is max_new_tokens={max_new_tokens} enough?"
         )
     return labelled
+
+
+def labelled(cfg, policy, tokenizer, problems: list[Problem]) -> list[Problem]:
+    """The problems with the initial policy's votes; kept in cfg.output for when the run resumes."""
+    path, settings = Path(cfg.output, "labels.json"), asdict(cfg)
+    for field in ("output", "steps"):  # what may differ
+        settings.pop(field)
+    kept = json.loads(path.read_text()) if path.exists() else {}
+    if kept.get("settings") != settings:
+        voted = vote_labels(
+            policy, tokenizer, problems, cfg.votes, cfg.max_new_tokens,
+            torch_rng(policy.device, cfg.seed, "votes"), batch=cfg.prompts * cfg.group_size,
+        )  # fmt: skip
+        kept = {"settings": settings, "labels": {p.question: p.label for p in voted}}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(path, json.dumps(kept) + "\n")
+    labels = kept["labels"]
+    return [replace(p, label=labels[p.question]) for p in problems if p.question in labels]
 
 
 def needs_labels(name: str) -> bool:

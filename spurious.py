@@ -70,14 +70,14 @@ STANDARD = {
 }  # fmt: skip
 
 GRID = {
-    name: {"reward": name, "steps": 40}
-    for name in (
+    reward: {"reward": reward, "steps": 40}
+    for reward in (
         "rule", "majority", "ttrl", "one_shot", "format", "incorrect", "python", "random",
         "format and not python", "incorrect and not python",
     )
 }  # fmt: skip
-for name in ("incorrect", "incorrect and not python"):
-    GRID[name]["train_problems"] = None  # all 2000: few have a wrong majority where most is right
+for reward in ("incorrect", "incorrect and not python"):
+    GRID[reward]["train_problems"] = None  # all 2000: few have a wrong majority where most is right
 SIDES = {
     "no clip": {"clip_eps": None},
     "lower bound only": {"clip_eps_high": inf},

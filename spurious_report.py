@@ -1,4 +1,4 @@
-r"""Figures and tables of spurious.py, drawn from its slim logs alone.
+r"""The tables of spurious.py, from its slim logs alone; the figures are drawn by plots.py.
 
     python spurious_report.py --logs results/spurious --output results/spurious --readme README.md
 
@@ -9,39 +9,14 @@ same seed has the same start and, up to the first update that differs, the same 
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 
 from data import InputError
 from eval import SWITCHES
-from plots import mean_and_half_width
+from plots import FIGURES, METRICS, PRIORS, draw_clipping, draw_grid, mean_and_half_width
 from run import command_line, read_jsonl, write
 
-TITLES = {
-    "qwen_math": "qwen_math\ncode common and accurate",
-    "qwen_confident": "qwen_confident\ncode almost always",
-    "qwen_young": "qwen_young\nhalf trained",
-    "llama": "llama\ncode rare and inaccurate",
-    "olmo_sft": "olmo_sft\ncode common and inaccurate",
-}
-METRICS = {
-    "accuracy": "accuracy",
-    "code": "share of code",
-    "entropy": "entropy (nats)",
-    "token_prob": "token probability",
-}
 DIFFERENCES = {"eval/accuracy": 2, "eval/code": 2, "entropy": 3, "token_prob": 3}  # and digits
-LINES = {  # of the clipping experiment: colour, line
-    "standard": ("tab:blue", "-"),
-    "no clip": ("tab:red", "-"),
-    "one large minibatch": ("tab:purple", "--"),
-    "small rollout batch": ("tab:orange", "--"),
-    "lower bound only": ("tab:green", "-."),
-    "upper bound only": ("tab:brown", "-."),
-    "clip 0.05": ("tab:cyan", "-"),
-}
-FIGURES = {  # file: its lines
-    "clipping.png": ("standard", "no clip", "one large minibatch", "small rollout batch"),
-    "bounds.png": ("standard", "no clip", "lower bound only", "upper bound only", "clip 0.05"),
-}
 
 
 class Logs:
@@ -57,7 +32,7 @@ class Logs:
             raise InputError(f"{folder} holds no logs: run spurious.py first")
 
     def priors(self, experiment: str) -> list[str]:
-        return [prior for prior in TITLES if (experiment, prior) in self.runs]
+        return [prior for prior in PRIORS if (experiment, prior) in self.runs]
 
     def at(self, where, name, metric, updates=None, first=False) -> dict[int, float]:
         """{seed: last value of the metric at or before so many updates, or its first one}."""
@@ -111,11 +86,6 @@ def markdown(header: list[str], rows: list[list]) -> str:
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
 
 
-def average(values) -> float:
-    values = list(values)
-    return sum(values) / len(values)
-
-
 # --------------------------------------------------------------------------------------------------
 # Tables
 
@@ -126,14 +96,14 @@ def grid_table(logs: Logs) -> str:
     before, rows = ["*before RL*"], []
     for prior in priors:
         start = [
-            average(logs.at(("grid", prior), "rule", m, first=True).values())
+            fmean(logs.at(("grid", prior), "rule", m, first=True).values())
             for m in ("eval/accuracy", "eval/code")
         ]
         before.append("*{:.2f} ({:.2f})*".format(*start))
     for name in logs.runs["grid", priors[0]]:
         cells = []
         for prior in priors:
-            code = average(logs.change(("grid", prior), name, "eval/code"))
+            code = fmean(logs.change(("grid", prior), name, "eval/code"))
             cells.append(f"{number(logs.change(('grid', prior), name))} ({code:+.2f})")
         rows.append([name, *cells])
     return markdown([f"accuracy (share of code), {logs.seeds('grid')}", *priors], [before, *rows])
@@ -162,7 +132,7 @@ def effect_table(logs: Logs) -> str:
     for (experiment, prior), names in logs.runs.items():
         where = experiment, prior
         for name in names:
-            base, _, side = name.partition(", ")
+            base = name.partition(", ")[0]
             other = "no clip" if "no clip" in names else f"{base}, no clip"
             if other in names and name != other and logs.clip_shares(where, name) > 0:
                 cells = [
@@ -246,113 +216,6 @@ def renew(text: str, made: dict[str, str]) -> str:
         # A table's backslashes are not escapes: hence no replacement string.
         text = re.sub(pattern, lambda m, table=table: f"{m[1]}{table}\n{m[2]}", text, flags=re.S)
     return text
-
-
-# --------------------------------------------------------------------------------------------------
-# Figures
-
-
-def draw_grid(logs: Logs, output: Path) -> None:
-    """A bar a reward, a panel a prior: change of accuracy, interval, and every seed a dot."""
-    priors = logs.priors("grid")
-    names = list(logs.runs["grid", priors[0]])
-    figure, axes = pyplot().subplots(
-        1, len(priors), figsize=(4 * len(priors), 4.6), sharex=True, sharey=True, squeeze=False
-    )
-    for axis, prior in zip(axes[0], priors):
-        for y, name in enumerate(names):
-            values = logs.change(("grid", prior), name)
-            mean, half = mean_and_half_width(values)
-            axis.barh(
-                y,
-                mean,
-                xerr=half,
-                color="tab:blue" if mean > 0 else "tab:red",
-                alpha=0.55,
-                height=0.7,
-                capsize=3,
-                error_kw={"lw": 1},
-            )
-            axis.plot(values, [y] * len(values), ".", color="0.25", ms=4)
-        start = average(logs.at(("grid", prior), names[0], "eval/accuracy", first=True).values())
-        axis.set(title=f"{TITLES[prior]}\nbefore RL: {start:.2f}", xlabel="change of accuracy")
-        axis.set_yticks(range(len(names)), names)
-        axis.axvline(0, color="0.3", lw=0.8)
-    axes[0][0].invert_yaxis()
-    axes[0][0].set(xlim=(-0.8, 0.9), xticks=(-0.5, 0, 0.5))
-    finish(
-        figure,
-        axes.flat,
-        output,
-        f"bars: mean and 95 % interval, dots: seeds, {logs.seeds('grid')}",
-    )
-
-
-def draw_clipping(logs: Logs, output: Path, names: tuple[str, ...]) -> None:
-    """Rows: metrics, columns: priors, against updates; mean and 95 % interval over seeds.
-
-    A last column has the runs with the most updates a step.
-    """
-    columns = [(("clipping", p), TITLES[p], {n: n for n in names}) for p in logs.priors("clipping")]
-    where, more = ("stronger", "qwen_math"), "32 updates a step"
-    if where in logs.runs:
-        alike = {more: "standard"} | {f"{more}, {n}": n for n in names}
-        runs = {name: like for name, like in alike.items() if name in logs.runs[where]}
-        columns.append((where, f"qwen_math\n{more}", runs))
-    size = (3.6 * len(columns), 9.5)
-    figure, axes = pyplot().subplots(
-        len(METRICS), len(columns), figsize=size, sharex="col", sharey="row", squeeze=False
-    )
-    for column, (where, title, runs) in enumerate(columns):
-        for row, (metric, label) in enumerate(METRICS.items()):
-            axis = axes[row][column]
-            for name, like in runs.items():
-                x, mean, half = curve(logs, where, name, metric)
-                colour, line = LINES[like]
-                axis.plot(x, mean, color=colour, ls=line, lw=2, label=name)
-                low, high = ([m + s * h for m, h in zip(mean, half)] for s in (-1, 1))
-                axis.fill_between(x, low, high, color=colour, alpha=0.12, lw=0)
-            if column == 0:
-                axis.set_ylabel(label)
-            if row == 0:
-                axis.set_title(title)
-            if metric in ("accuracy", "code"):
-                axis.set_ylim(0, 1)
-        axes[-1][column].set_xlabel("gradient updates")
-    axes[0][0].legend(frameon=False, fontsize=8, loc="upper left")
-    finish(figure, axes.flat, output, f"mean and 95 % interval, {logs.seeds('clipping')}")
-
-
-def curve(logs: Logs, where, name: str, metric: str):
-    """Updates, mean over seeds and half of its interval, where the metric is logged."""
-    seeds = [[row for row in rows if metric in row] for rows in logs.runs[where][name].values()]
-    columns = [[row[metric] for row in rows] for rows in zip(*seeds)]
-    pairs = [mean_and_half_width(column) for column in columns]
-    return [row["updates"] for row in seeds[0]], *map(list, zip(*pairs))
-
-
-def pyplot():
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    return plt
-
-
-def finish(figure, axes, output: Path, caption: str) -> None:
-    """Grid, small print, save. The settings are in spurious.STANDARD."""
-    for axis in axes:
-        axis.grid(alpha=0.25)
-        axis.spines[["top", "right"]].set_visible(False)
-    caption += "; 16 x 16 completions and 8 updates a step, rate 1e-4: make reproduce-spurious"
-    figure.text(0.01, 0.005, caption, fontsize=7.5, color="0.35")
-    figure.tight_layout(rect=(0, 0.02, 1, 1))
-    temporary = output.with_suffix(".tmp.png")
-    temporary.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(temporary, dpi=95)
-    pyplot().close(figure)
-    temporary.replace(output)
 
 
 @dataclass(frozen=True)

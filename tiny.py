@@ -48,7 +48,7 @@ class Prior:
     share: tuple[float, float, float]  # of guess, words, python; sums to 1
     error: tuple[float, float, float]  # chance of a slip: guess once, the others per step
     habit: tuple[float, float, float] = (0, 0, 0)  # chance that the last operation is left out
-    box: float = 0.8  # share of solutions with a \\boxed{}
+    box: float = 0.8  # share of solutions with a \boxed{}
 
 
 # Cooper's demo starts from "mixed". The others are for spurious.py: accuracy with code and without

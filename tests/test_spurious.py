@@ -81,15 +81,24 @@ def test_the_projects_own_loss_has_that_gradient_on_average(clip_eps):
         assert expected.abs().max() > 8 * spread
 
 
-def bias(old: float, new: float, low=0.8, high=1.2) -> float:
+def bias(old: float, new: float, low=0.8, high=1.2, group_size=8) -> float:
     """Push on the first of two tokens whose probability has gone from `old` to `new`."""
     logits = (torch.tensor([p, 1 - p], dtype=torch.float64).log() for p in (new, old))
-    return spurious.clipping_bias(*logits, 0.5, 8, low, high)[0].item()
+    return spurious.clipping_bias(*logits, 0.5, group_size, low, high)[0].item()
 
 
 def test_the_bias_pulls_a_token_back_into_the_clip_region():
     assert bias(old=0.1, new=0.11) == 0  # inside it
     assert bias(old=0.1, new=0.13) < 0 < bias(old=0.1, new=0.07)
+
+
+def test_the_bias_of_two_tokens_worked_out_by_hand():
+    """From 0.5, 0.5 to 0.7, 0.3: R is 1.4 and 0.6, both outside, so the sides are -1 and +1.
+
+    First entry of sum_y side_y grad pi_y: -0.7 * 0.3 - 0.3 * 0.7 = -0.42. Of groups of two coins
+    half are (1, 0), with A = +-1/sqrt(2), so mu = 1/2 * 1/2 / sqrt(2) = 0.17678.
+    """
+    assert bias(old=0.5, new=0.7, group_size=2) == pytest.approx(-0.074246, abs=1e-6)
 
 
 def test_only_through_the_others_is_a_confident_token_ever_held_down():
