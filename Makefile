@@ -22,7 +22,7 @@ ARGS ?=
 .PHONY: demo test lint reproduce reproduce-spurious
 
 demo: .venv/ready
-	$(RUN) demo.py $(ARGS)
+	$(RUN) -m experiments.three_arms $(ARGS)
 
 test: .venv/ready-dev
 	$(RUN) -m pytest -q
@@ -36,13 +36,13 @@ lint: .venv/ready-dev
 reproduce: .venv/ready
 	for seed in $(SEEDS); do \
 	  folder=runs/reproduce/seed$$seed; \
-	  $(RUN) demo.py --seed $$seed --output $$folder $(ARGS) && \
+	  $(RUN) -m experiments.three_arms --seed $$seed --output $$folder $(ARGS) && \
 	  $(RUN) cooper.py --seed $$seed --model $$folder/policy --rm_model $$folder/rm --steps 400 \
 	    --negatives assistant --output $$folder/assistant || exit 1; \
 	done
-	$(RUN) plots.py --folder runs/reproduce --output results/cooper.png --keep results/cooper \
+	$(RUN) -m experiments.three_arms_report --folder runs/reproduce --output results/cooper.png --keep results/cooper \
 	  --caption "seeds $(SEEDS), prior mixed, 32 x 8 rollouts a step, lr 2e-4: make reproduce"
 
 # Two runs at a time, one thread each; logs, figures and tables go to results/, tables to the README.
 reproduce-spurious: .venv/ready
-	$(RUN) spurious.py --keep results/spurious --readme README.md $(ARGS)
+	$(RUN) -m experiments.spurious --keep results/spurious --readme README.md $(ARGS)

@@ -42,7 +42,8 @@ from data import InputError, rewrite_prompt
 from grpo import GRPOConfig, evaluate, grpo_step, norm_stats, optimizer_step
 from reward_model import Example, RewardModel, measure, pairwise_loss
 from rollout import Rollouts, load_policy, sample
-from run import Run, command_line, due, rng, save_model, torch_rng
+from support.flags import command_line
+from support.run import Run, due, rng, save_model, torch_rng
 from verifier import equivalent, extract_answer
 
 

@@ -16,9 +16,7 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
-
-class InputError(ValueError):
-    """The user's input is wrong: one line that says what, and what to do about it."""
+from support.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -50,20 +48,6 @@ def solve_prompt(question: str) -> str:
 def rewrite_prompt(question: str, solution: str) -> str:
     """Ask the assistant for a wrong version of `solution` (gist of the prompt in Cooper's code)."""
     return f"{REWRITE}\nProblem: {question}\nCorrect solution: {solution}"
-
-
-def format_input(question: str, reference: str, completion: str) -> str:
-    """What a grader reads: the template of Cooper's VerifyRM, to the letter; no chat template."""
-    return (
-        f"<question>{question}</question>\n"
-        f"<reference_answer>{shorten(reference)}</reference_answer>\n"
-        f"<completion>{shorten(completion)}</completion>"
-    )
-
-
-def shorten(text: str) -> str:
-    """Over 1500 characters: the first 500 and the last 1000, where the answer is (VerifyRM)."""
-    return text if len(text) <= 1500 else text[:500] + text[-1000:]
 
 
 def judge_prompt(question: str, reference: str, completion: str) -> str:

@@ -1,4 +1,4 @@
-r"""Accuracy over k samples, pass@k and the share of code, with intervals; strategy switches.
+r"""Accuracy over k samples, pass@k and the share of code, with intervals.
 
     accuracy = mean over problems of (correct samples / samples)           "avg@k" in the papers
     pass@k   = 1 - C(n - c, k) / C(n, k), of n samples c correct           arXiv:2107.03374, eq. 1
@@ -8,7 +8,6 @@ Cooper's: 8 samples a problem at temperature 0.7, top-p 0.95. `--temperature 0` 
 
     python eval.py --model runs/demo/policy --data arithmetic
     python eval.py --model DIR --data gsm8k_test.jsonl --limit 100 --max_new_tokens 512
-    python eval.py --compare BEFORE AFTER --temperature 0    a gain from switching strategy?
 """
 
 import json
@@ -20,9 +19,10 @@ import torch
 from tqdm import tqdm
 
 import rewards
-import run
 from data import InputError, load_problems
 from rollout import load_policy, sample
+from support.flags import command_line
+from support.run import torch_rng, write
 
 
 def pass_at_k(n: int, c: int, k: int) -> float:
@@ -71,7 +71,7 @@ def evaluate(
     shares boxed, code and truncated, and length (mean tokens).
     """
     correct, boxed, code, length, truncated = [], [], [], [], []
-    generator = run.torch_rng(policy.device, seed, "evaluate")
+    generator = torch_rng(policy.device, seed, "evaluate")
     prompts = max(1, batch // samples)
     for start in tqdm(
         range(0, len(problems), prompts), desc="eval", disable=quiet or None, leave=False
@@ -103,46 +103,9 @@ def evaluate(
     )
 
 
-SWITCHES = ("code->code", "code->lang", "lang->code", "lang->lang")
-
-
-def strategy_switch(before: list[dict], after: list[dict]) -> dict[str, dict]:
-    """Where a change of accuracy comes from (Spurious Rewards, arXiv:2506.10947, section 4.3).
-
-    before, after: rows {"question", "completion", "correct"} of two policies on the same problems,
-    line by line. Each pair of lines belongs to one subset d of SWITCHES, by whether its completion
-    mentions python before and after. Returns for each d: n, accuracy
-    `before` and `after`, and its part of the whole gain over the pairs D,
-
-        C_d = sum_{x in d} (correct after - correct before) / sum_{x in D} (the same),
-
-    which add up to 1, and are nan where there is no gain at all. Raises InputError if the problems
-    are not the same. The paper decodes greedily. Of two samples at a higher temperature the
-    strategies differ by chance as well, and C_d holds that too where the gain is small.
-    """
-    if [row["question"] for row in before] != [row["question"] for row in after]:
-        raise InputError("the two files to compare do not hold the same problems line by line")
-    code = [rewards.mentions_python(row["completion"]) for row in before + after]
-    kinds = ["code" if c else "lang" for c in code]
-    pairs = {d: [] for d in SWITCHES}
-    for old, new, b, a in zip(kinds, kinds[len(before) :], before, after):
-        pairs[f"{old}->{new}"].append((int(b["correct"]), int(a["correct"])))
-    gain = sum(a - b for part in pairs.values() for b, a in part)
-    return {
-        d: {
-            "n": len(part),
-            "before": sum(b for b, _ in part) / len(part) if part else math.nan,
-            "after": sum(a for _, a in part) / len(part) if part else math.nan,
-            "C_d": sum(a - b for b, a in part) / gain if gain else math.nan,
-        }
-        for d, part in pairs.items()
-    }
-
-
 @dataclass(frozen=True)
 class EvalConfig:
     model: str | None = None  # folder or hub name of a causal LM
-    compare: list[str] | None = None  # BEFORE AFTER, models or .jsonl files that --output wrote
     data: str = "arithmetic"  # "arithmetic", a .jsonl file, or a named benchmark
     split: str = "test"  # "train" or "test"; files are taken whole
     limit: int | None = 200  # problems, drawn with --seed; none takes all
@@ -171,61 +134,17 @@ def completions(cfg: EvalConfig, model: str) -> tuple[dict, list[dict]]:
     return result, keep
 
 
-def compare(cfg: EvalConfig) -> dict[str, dict]:
-    """Print the table of strategy_switch for the two models or files of cfg.compare."""
-    if cfg.model or cfg.output or len(cfg.compare) != 2:
-        raise InputError(
-            "--compare takes two models or files, BEFORE AFTER, and neither --model nor --output"
-        )
-    before, after = (
-        read_completions(name) if name.endswith(".jsonl") else completions(cfg, name)[1]
-        for name in cfg.compare
-    )
-    switch = strategy_switch(before, after)
-    print("subset            n   before    after      C_d")
-    for name, row in switch.items():
-        print(f"{name:12} {row['n']:6} {row['before']:8.3f} {row['after']:8.3f} {row['C_d']:8.3f}")
-    total = [sum(row["correct"] for row in rows) / len(rows) for rows in (before, after)]
-    print(f"{'all':12} {len(before):6} {total[0]:8.3f} {total[1]:8.3f}")
-    return switch
-
-
-ROW = {"question": str, "completion": str, "correct": bool}
-
-
-def read_completions(path: str) -> list[dict]:
-    """The rows that --output wrote. Raises InputError with file and line."""
-    if not Path(path).is_file():
-        raise InputError(f"no file {path!r}: write it with eval.py --output {path}")
-    rows = []
-    for number, line in enumerate(Path(path).read_text().splitlines(), 1):
-        try:
-            row = json.loads(line)
-            if not all(isinstance(row[key], kind) for key, kind in ROW.items()):
-                raise TypeError
-            rows.append(row)
-        except (json.JSONDecodeError, KeyError, TypeError):
-            raise InputError(
-                f"{path}:{number}: not a row with question, completion and correct"
-            ) from None
-    if not rows:
-        raise InputError(f"{path}: holds no completion")
-    return rows
-
-
 def main(cfg: EvalConfig) -> dict:
-    if cfg.compare:
-        return compare(cfg)
     if cfg.model is None:
-        raise InputError("say which model: --model FOLDER, or two of them: --compare BEFORE AFTER")
+        raise InputError("say which model: --model FOLDER")
     result, keep = completions(cfg, cfg.model)
     if cfg.output:
         Path(cfg.output).parent.mkdir(parents=True, exist_ok=True)
-        run.write(Path(cfg.output), "".join(json.dumps(row) + "\n" for row in keep))
+        write(Path(cfg.output), "".join(json.dumps(row) + "\n" for row in keep))
     for name, value in result.items():
         print(f"  {name:14} {value:.3f}")
     return result
 
 
 if __name__ == "__main__":
-    run.command_line(EvalConfig, main)
+    command_line(EvalConfig, main)

@@ -37,10 +37,12 @@ import torch
 from tqdm import tqdm
 
 import eval as evaluation
+import labels
 import rewards
 from data import InputError, load_problems
 from rollout import load_policy, sample, token_logprobs
-from run import Run, command_line, due, rng, save_model, torch_rng
+from support.flags import command_line
+from support.run import Run, due, rng, save_model, torch_rng
 
 
 @dataclass(frozen=True)
@@ -280,9 +282,9 @@ def start(cfg: GRPOConfig) -> Learner:
     for field in ("final_logit_softcapping", "logits_scaling", "logit_scale"):
         if getattr(policy.config, field, None) not in (None, 1, 1.0):
             raise InputError(f"{cfg.model}: {field} changes the logits, which training leaves out")
-    if rewards.needs_labels(cfg.reward) and any(p.label is None for p in problems):
-        problems = rewards.labelled(cfg, policy, tokenizer, problems)
-    problems = rewards.training_problems(cfg.reward, problems, rng(cfg.seed, "one shot"))
+    if labels.needs_labels(cfg.reward) and any(p.label is None for p in problems):
+        problems = labels.labelled(cfg, policy, tokenizer, problems)
+    problems = labels.training_problems(cfg.reward, problems, rng(cfg.seed, "one shot"))
     return Learner(
         policy=policy,
         tokenizer=tokenizer,

@@ -34,7 +34,7 @@ from tqdm import tqdm
 from transformers import AutoModelForSequenceClassification
 
 import rewards
-from data import InputError, format_input, judge_prompt, load_problems
+from data import InputError, judge_prompt, load_problems
 from grpo import optimizer_step
 from rollout import (
     Rollouts,
@@ -45,8 +45,23 @@ from rollout import (
     load_tokenizer,
     sample,
 )
-from run import command_line, finished, rng, save_model, torch_rng
+from support.flags import command_line
+from support.run import finished, rng, save_model, torch_rng
 from verifier import equivalent
+
+
+def format_input(question: str, reference: str, completion: str) -> str:
+    """What a grader reads: the template of Cooper's VerifyRM, to the letter; no chat template."""
+    return (
+        f"<question>{question}</question>\n"
+        f"<reference_answer>{shorten(reference)}</reference_answer>\n"
+        f"<completion>{shorten(completion)}</completion>"
+    )
+
+
+def shorten(text: str) -> str:
+    """Over 1500 characters: the first 500 and the last 1000, where the answer is (VerifyRM)."""
+    return text if len(text) <= 1500 else text[:500] + text[-1000:]
 
 
 def bce_loss(z: torch.Tensor, y: torch.Tensor) -> torch.Tensor:

@@ -21,19 +21,14 @@ only in a box, since that is what the prompt asks for (its grader also takes the
 text); the one problem is drawn by seed; ttrl trains on training problems, not on the test's.
 """
 
-import json
 from collections import Counter
-from dataclasses import asdict, replace
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
-from data import InputError, Problem
-from rollout import Rollouts, sample
-from run import torch_rng, write
+from data import InputError
+from rollout import Rollouts
 from verifier import equivalent, extract_answer, verify
 
 
@@ -148,63 +143,6 @@ def majority_vote(texts: list[str]) -> str | None:
         same = next((v for v in list(votes)[:16] if equivalent(answer, v)), answer)
         votes[same] += count
     return votes.most_common(1)[0][0] if votes else None
-
-
-def vote_labels(
-    policy, tokenizer, problems, votes=64, max_new_tokens=32, generator=None, batch=256
-) -> list[Problem]:
-    r"""The problems with the majority of `votes` samples (temperature 1) as their label.
-
-    Those where no sample has an answer are left out. batch: completions sampled at a time.
-    Raises InputError where none has.
-    """
-    labelled, prompts = [], max(1, batch // votes)
-    for start in tqdm(range(0, len(problems), prompts), "votes", disable=None, leave=False):
-        part = problems[start : start + prompts]
-        texts = sample(policy, tokenizer, part, votes, max_new_tokens, generator=generator).texts
-        for i, problem in enumerate(part):
-            if (vote := majority_vote(texts[i * votes : (i + 1) * votes])) is not None:
-                labelled.append(replace(problem, label=vote))
-    if not labelled:
-        raise InputError(
-            "no sample of the initial policy holds a \\boxed{} answer to vote with: "
-            f"is max_new_tokens={max_new_tokens} enough?"
-        )
-    return labelled
-
-
-def labelled(cfg, policy, tokenizer, problems: list[Problem]) -> list[Problem]:
-    """The problems with the initial policy's votes; kept in cfg.output for when the run resumes."""
-    path, settings = Path(cfg.output, "labels.json"), asdict(cfg)
-    for field in ("output", "steps"):  # what may differ
-        settings.pop(field)
-    kept = json.loads(path.read_text()) if path.exists() else {}
-    if kept.get("settings") != settings:
-        voted = vote_labels(
-            policy, tokenizer, problems, cfg.votes, cfg.max_new_tokens,
-            torch_rng(policy.device, cfg.seed, "votes"), batch=cfg.prompts * cfg.group_size,
-        )  # fmt: skip
-        kept = {"settings": settings, "labels": {p.question: p.label for p in voted}}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write(path, json.dumps(kept) + "\n")
-    labels = kept["labels"]
-    return [replace(p, label=labels[p.question]) for p in problems if p.question in labels]
-
-
-def needs_labels(name: str) -> bool:
-    return any(REWARDS[base] is label for base, _ in terms(name))
-
-
-def training_problems(name: str, problems: list[Problem], rng) -> list[Problem]:
-    """What the reward of that name trains on; with labels, if needs_labels. Raises InputError."""
-    names = {base for base, _ in terms(name)}
-    if "incorrect" in names:
-        problems = [p for p in problems if not equivalent(p.label, p.answer)]
-    if "one_shot" in names:
-        problems = [rng.choice(problems)] if problems else []
-    if not problems:
-        raise InputError(f"reward {name!r} finds no problem to train on: give it more of them")
-    return problems
 
 
 def repeats(text: str, shortest=10, longest=256, times=10) -> bool:

@@ -35,7 +35,8 @@ from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 import data
 from data import MAX_TOTAL
-from run import command_line, finished, rng, save_model
+from support.flags import command_line
+from support.run import finished, rng, save_model
 from verifier import verify
 
 STRATEGIES = ("guess", "words", "python")

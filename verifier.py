@@ -1,6 +1,6 @@
 r"""Rule verifier: extract the final answer of a response, decide whether it equals the reference.
 
-    response -> extract -> read both sides (formula.py) -> compare -> True or False
+    response -> extract -> read both sides (support/formula.py) -> compare -> True or False
 
 In RL a false positive is what the policy will find, and a hang stops the run. So nothing is right
 by default, and nothing is built before its size is known.
@@ -34,7 +34,17 @@ wherever tried (Schwartz-Zippel); sums, integrals, limits and huge numbers only 
 
 import re
 
-from formula import HEDGES, INFINITY, WORK, Unreadable, arithmetic, is_name, read, symbols, tokenize
+from support.formula import (
+    HEDGES,
+    INFINITY,
+    WORK,
+    Unreadable,
+    arithmetic,
+    is_name,
+    read,
+    symbols,
+    tokenize,
+)
 
 TAIL = 100_000  # characters at the end of a response that are searched for an answer
 LENGTH = 1_500  # characters of an answer that is parsed; a longer one can only match as a string

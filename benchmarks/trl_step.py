@@ -39,7 +39,7 @@ import grpo
 import rewards
 from data import InputError, solve_prompt
 from rollout import load_policy
-from run import command_line
+from support.flags import command_line
 from verifier import verify
 
 try:

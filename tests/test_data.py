@@ -3,6 +3,7 @@
 import pytest
 
 import data
+import reward_model
 from data import InputError, Problem, load_problems
 
 
@@ -91,9 +92,9 @@ def test_benchmarks_map_their_fields(monkeypatch):
 
 
 def test_graders_read_the_papers_template_and_its_truncation():
-    text = data.format_input("q", "r", "a" * 499 + "bc" + "d" * 999 + "e")
+    text = reward_model.format_input("q", "r", "a" * 499 + "bc" + "d" * 999 + "e")
     assert text == (
         "<question>q</question>\n<reference_answer>r</reference_answer>\n<completion>"
         + "a" * 499 + "b" + "d" * 999 + "e" + "</completion>"
     )  # fmt: skip
-    assert data.shorten("x" * 1500) == "x" * 1500
+    assert reward_model.shorten("x" * 1500) == "x" * 1500

@@ -7,20 +7,21 @@ from pathlib import Path
 
 import pytest
 
-import run
+from support import flags
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 CONFIGS = {
-    "grpo.py": "GRPOConfig",
-    "cooper.py": "CooperConfig",
-    "reward_model.py": "RewardModelConfig",
-    "eval.py": "EvalConfig",
-    "tiny.py": "WarmUpConfig",
-    "demo.py": "DemoConfig",
-    "plots.py": "PlotConfig",
-    "spurious.py": "SpuriousConfig",
-    "spurious_report.py": "ReportConfig",
+    "grpo": "GRPOConfig",
+    "cooper": "CooperConfig",
+    "reward_model": "RewardModelConfig",
+    "eval": "EvalConfig",
+    "tiny": "WarmUpConfig",
+    "experiments.three_arms": "DemoConfig",
+    "experiments.three_arms_report": "PlotConfig",
+    "experiments.spurious": "SpuriousConfig",
+    "experiments.spurious_tables": "ReportConfig",
+    "experiments.strategy_switch": "SwitchConfig",
 }
 
 
@@ -32,11 +33,10 @@ def commands():
 
 @pytest.mark.parametrize("command", [c for c in commands() if c.startswith("python ")])
 def test_every_python_command_of_the_readme_parses(command):
-    file, *flags = shlex.split(command)[1:]
-    assert (ROOT / file).exists()
-    if file in CONFIGS:
-        module = importlib.import_module(file.removesuffix(".py"))
-        run.parse_flags(getattr(module, CONFIGS[file]), flags)
+    words = shlex.split(command)[1:]
+    name = words[1] if words[0] == "-m" else words[0].removesuffix(".py")
+    module = importlib.import_module(name)
+    flags.parse_flags(getattr(module, CONFIGS[name]), words[1 + (words[0] == "-m") :])
 
 
 def test_every_make_target_of_the_readme_exists():

@@ -8,11 +8,12 @@ import pytest
 import torch
 
 import grpo
+import labels
 import rewards
 import rollout
-import run
 from data import InputError
 from grpo import GRPOConfig, group_advantages, kl_estimate, policy_loss, token_logprobs
+from support import run
 
 CFG = GRPOConfig(clip_eps=0.2)
 
@@ -417,7 +418,7 @@ def test_majority_votes_once_and_reads_its_labels_when_it_resumes(untrained, tmp
         return [dataclasses.replace(p, label=problems[1].answer) for p in problems[1:]]
 
     calls = []
-    monkeypatch.setattr(rewards, "vote_labels", vote)
+    monkeypatch.setattr(labels, "vote_labels", vote)
     cfg = short_run(untrained, tmp_path, reward="majority", votes=5, train_problems=9)
     first, again = grpo.start(cfg), grpo.start(cfg)
     assert calls == [(9, 5)]
@@ -438,7 +439,7 @@ def test_what_is_held_out_later_is_not_trained_on_because_of_old_labels(
     def vote(policy, tokenizer, problems, *_, **__):
         return [dataclasses.replace(p, label="2") for p in problems]
 
-    monkeypatch.setattr(rewards, "vote_labels", vote)
+    monkeypatch.setattr(labels, "vote_labels", vote)
     cfg = short_run(untrained, tmp_path, reward="majority", data=str(file))
     grpo.start(cfg)
     learner = grpo.start(dataclasses.replace(cfg, eval_problems=6))
@@ -450,7 +451,7 @@ def test_labels_of_a_file_are_taken_as_they_are(untrained, tmp_path, monkeypatch
     file = tmp_path / "labelled.jsonl"
     rows = [f'{{"question": "{i} + 1 = ?", "answer": "{i + 1}", "label": 3}}\n' for i in range(4)]
     file.write_text("".join(rows))
-    monkeypatch.setattr(rewards, "vote_labels", lambda *_, **__: pytest.fail("it voted"))
+    monkeypatch.setattr(labels, "vote_labels", lambda *_, **__: pytest.fail("it voted"))
     cfg = short_run(untrained, tmp_path, reward="incorrect", data=str(file), eval_data="arithmetic")
     assert [(p.answer, p.label) for p in grpo.start(cfg).problems] == [
         ("1", "3"), ("2", "3"), ("4", "3"),
@@ -471,7 +472,7 @@ def test_what_is_evaluated_is_held_out_with_or_without_a_label(untrained, tmp_pa
 def test_a_folder_with_another_run_is_refused_before_the_votes(untrained, tmp_path, monkeypatch):
     cfg = short_run(untrained, tmp_path)
     grpo.train(cfg)
-    monkeypatch.setattr(rewards, "vote_labels", lambda *_, **__: pytest.fail("it voted"))
+    monkeypatch.setattr(labels, "vote_labels", lambda *_, **__: pytest.fail("it voted"))
     with pytest.raises(InputError, match="was made with"):
         grpo.train(dataclasses.replace(cfg, reward="majority"))
 

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-import plots
 from data import InputError
+from experiments import three_arms_report as report
+from support import plots
 
 
 def write_log(folder, rows):
@@ -29,7 +30,7 @@ def experiment(tmp_path):
 
 
 def test_table_is_mean_and_students_interval_over_seeds(experiment):
-    lines = plots.table(plots.load_arms(str(experiment))).splitlines()
+    lines = report.table(report.load_arms(str(experiment))).splitlines()
     assert [line.split(" | ")[0] for line in lines[2:]] == [
         "| rule verifier",
         "| frozen reward model",
@@ -42,21 +43,23 @@ def test_table_is_mean_and_students_interval_over_seeds(experiment):
 
 def test_figure_and_slim_logs(experiment, tmp_path):
     figure, kept = tmp_path / "out" / "figure.png", tmp_path / "kept"
-    plots.main(plots.PlotConfig(str(experiment), str(figure), "caption", str(kept)))
+    report.report(report.PlotConfig(str(experiment), str(figure), "caption", str(kept)))
     assert figure.read_bytes().startswith(b"\x89PNG") and len(list(figure.parent.iterdir())) == 1
     row = json.loads((kept / "seed0" / "rule" / "metrics.jsonl").read_text().splitlines()[-1])
     assert row["eval/accuracy"] == 0.9 and "x" not in row
-    assert plots.table(plots.load_arms(str(kept))) == plots.table(plots.load_arms(str(experiment)))
+    assert report.table(report.load_arms(str(kept))) == report.table(
+        report.load_arms(str(experiment))
+    )
 
 
 def test_a_folder_without_runs_is_one_clear_line(tmp_path):
     with pytest.raises(InputError, match="make demo"):
-        plots.load_arms(str(tmp_path))
+        report.load_arms(str(tmp_path))
 
 
 def test_series_keeps_the_steps_that_all_seeds_have():
     a, b = [{"step": 1, "r": 0.0}, {"step": 2, "r": 1.0}], [{"step": 1, "r": 1.0}, {"step": 3}]
-    assert plots.series([a, b], "r") == ([1], [[0.0], [1.0]])
+    assert report.series([a, b], "r") == ([1], [[0.0], [1.0]])
 
 
 def test_smooth_by_hand():
@@ -64,5 +67,5 @@ def test_smooth_by_hand():
 
 
 def test_committed_figures_are_small():
-    for file in (Path(plots.__file__).parent / "results").glob("**/*"):
+    for file in (Path(plots.__file__).parent.parent / "results").glob("**/*"):
         assert not file.is_file() or file.stat().st_size < 300_000

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 
-import plots
-import spurious_report
-from plots import mean_and_half_width
-from run import read_jsonl
+from experiments import spurious_tables, three_arms_report
+from experiments.spurious_logs import Logs
+from experiments.strategy_switch import SWITCHES
+from support.run import read_jsonl
+from support.stats import mean_and_half_width
 
-RESULTS = Path(plots.__file__).parent / "results" / "cooper"
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "results" / "cooper"
 SEEDS = sorted(RESULTS.glob("seed*"))
 
 
@@ -22,7 +24,7 @@ def accuracies(seed, arm):
 
 
 def mean_of_last(seed, arm, key, count=20):
-    return plots.last(read_jsonl(seed / arm / "metrics.jsonl"), key, count)
+    return three_arms_report.last(read_jsonl(seed / arm / "metrics.jsonl"), key, count)
 
 
 def test_three_seeds_or_more():
@@ -66,14 +68,14 @@ def test_cooper_ends_far_above_the_frozen_arm():
 
 
 def test_the_table_of_the_readme_is_the_table_of_the_logs():
-    readme = (Path(plots.__file__).parent / "README.md").read_text()
-    assert plots.table(plots.load_arms(str(RESULTS))) in readme
+    readme = (ROOT / "README.md").read_text()
+    assert three_arms_report.table(three_arms_report.load_arms(str(RESULTS))) in readme
 
 
 # --------------------------------------------------------------------------------------------------
 # Spurious rewards
 
-LOGS = spurious_report.Logs(str(RESULTS.parent / "spurious"))
+LOGS = Logs(str(RESULTS.parent / "spurious"))
 PRIORS = ("qwen_math", "llama", "olmo_sft")
 
 
@@ -99,8 +101,8 @@ def test_five_seeds_of_every_run():
 
 def test_the_readme_holds_the_tables_of_the_logs():
     readme = (RESULTS.parent.parent / "README.md").read_text()
-    assert spurious_report.renew(readme, spurious_report.tables(LOGS)) == readme
-    assert readme.count("<!-- spurious:") == len(spurious_report.TABLES)
+    assert spurious_tables.renew(readme, spurious_tables.tables(LOGS)) == readme
+    assert readme.count("<!-- spurious:") == len(spurious_tables.TABLES)
 
 
 @pytest.mark.parametrize("prior", PRIORS)
@@ -192,7 +194,7 @@ def test_no_random_reward_gains_accuracy_in_any_setting():
 
 def test_most_of_a_gain_comes_from_language_to_code_or_within_code():
     seeds = LOGS.runs["grid", "qwen_math"]["rule"].values()
-    gains = {d: 0.0 for d in spurious_report.SWITCHES}
+    gains = {d: 0.0 for d in SWITCHES}
     for rows in seeds:
         for d, part in rows[-1]["switch"].items():
             gains[d] += part["n"] * (part["after"] - part["before"]) if part["n"] else 0

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+import labels
 import rewards
 from data import InputError, Problem
 
@@ -129,17 +130,17 @@ def test_labels_are_voted_by_samples_of_the_policy(monkeypatch):
     def sample(policy, tokenizer, problems, votes, max_new_tokens, generator):
         return SimpleNamespace(texts=[t for p in problems for t in box(*said[p.question])])
 
-    monkeypatch.setattr(rewards, "sample", sample)
+    monkeypatch.setattr(labels, "sample", sample)
     problems = [Problem(q, "7") for q in "abc"]
-    labelled = rewards.vote_labels(None, None, problems, votes=4, batch=8)  # two problems at a time
-    assert labelled == [Problem("a", "7", "2"), Problem("c", "7", "7")]
+    voted = labels.vote_labels(None, None, problems, votes=4, batch=8)  # two problems at a time
+    assert voted == [Problem("a", "7", "2"), Problem("c", "7", "7")]
 
 
 def test_votes_without_any_answer_say_so(monkeypatch):
     nothing = SimpleNamespace(texts=["and so"] * 4)
-    monkeypatch.setattr(rewards, "sample", lambda *_, **__: nothing)
+    monkeypatch.setattr(labels, "sample", lambda *_, **__: nothing)
     with pytest.raises(InputError, match="max_new_tokens=32 enough"):
-        rewards.vote_labels(None, None, [Problem("a", "7")], votes=4)
+        labels.vote_labels(None, None, [Problem("a", "7")], votes=4)
 
 
 def test_a_problem_without_label_says_so():
@@ -149,20 +150,18 @@ def test_a_problem_without_label_says_so():
 
 def test_what_each_reward_trains_on():
     problems = [Problem(str(i), str(i), label=str(i if i < 4 else 0)) for i in range(6)]
-    chosen = {n: rewards.training_problems(n, problems, random.Random(0)) for n in rewards.REWARDS}
+    chosen = {n: labels.training_problems(n, problems, random.Random(0)) for n in rewards.REWARDS}
     assert [p.question for p in chosen.pop("incorrect")] == ["4", "5"]
     assert len(chosen.pop("one_shot")) == 1
     assert all(left == problems for left in chosen.values())
-    assert (
-        len(rewards.training_problems("one_shot and not python", problems, random.Random(1))) == 1
-    )
+    assert len(labels.training_problems("one_shot and not python", problems, random.Random(1))) == 1
     same = [Problem("q", "no solution", label="no solution"), Problem("r", "3", label="Monday, 3")]
-    assert rewards.training_problems("incorrect", same, random.Random(0)) == same[1:]
+    assert labels.training_problems("incorrect", same, random.Random(0)) == same[1:]
     with pytest.raises(InputError, match="no problem to train on"):
-        rewards.training_problems("incorrect", problems[:4], random.Random(0))
-    needing = {name for name in rewards.REWARDS if rewards.needs_labels(name)}
+        labels.training_problems("incorrect", problems[:4], random.Random(0))
+    needing = {name for name in rewards.REWARDS if labels.needs_labels(name)}
     assert needing == {"majority", "incorrect"}
-    assert rewards.needs_labels("format and not incorrect")
+    assert labels.needs_labels("format and not incorrect")
 
 
 # --------------------------------------------------------------------------------------------------

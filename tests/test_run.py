@@ -15,8 +15,8 @@ import torch
 
 import cooper
 import grpo
-import run
 from data import InputError
+from support import flags, run
 
 ROOT = Path(__file__).parent.parent
 
@@ -35,29 +35,29 @@ class Example:
 
 
 def test_flags_become_the_config():
-    assert run.parse_flags(Example, []) == Example()
-    given = run.parse_flags(Example, ["--rate", "0.5", "--count", "7", "--kind", "b", "--loud"])
+    assert flags.parse_flags(Example, []) == Example()
+    given = flags.parse_flags(Example, ["--rate", "0.5", "--count", "7", "--kind", "b", "--loud"])
     assert given == Example(0.5, 7, "b", True)
-    assert run.parse_flags(Example, ["--rate", "none"]).rate is None
+    assert flags.parse_flags(Example, ["--rate", "none"]).rate is None
 
 
 def test_none_reaches_inherited_fields():
     for name in ("CooperConfig", "DemoConfig", "GRPOConfig"):
-        assert run.parse_flags(CONFIGS[name], ["--clip_eps", "none"]).clip_eps is None
+        assert flags.parse_flags(CONFIGS[name], ["--clip_eps", "none"]).clip_eps is None
 
 
 @pytest.mark.parametrize(
-    "flags", [["--ratee", "1"], ["--rat", "1"], ["--count", "x"], ["--kind", "c"], ["stray"]]
+    "argv", [["--ratee", "1"], ["--rat", "1"], ["--count", "x"], ["--kind", "c"], ["stray"]]
 )
-def test_wrong_flags_are_refused(flags, capsys):
+def test_wrong_flags_are_refused(argv, capsys):
     with pytest.raises(SystemExit) as stop:
-        run.parse_flags(Example, flags)
+        flags.parse_flags(Example, argv)
     assert stop.value.code == 2 and "error" in capsys.readouterr().err
 
 
 def test_help_is_the_comment_beside_the_field(capsys):
     with pytest.raises(SystemExit):
-        run.parse_flags(Example, ["--help"])
+        flags.parse_flags(Example, ["--help"])
     assert "a share, 50 % say; none is off" in " ".join(capsys.readouterr().out.split())
 
 
@@ -65,17 +65,19 @@ CONFIGS = {
     name: getattr(importlib.import_module(module), name)
     for module, name in (
         ("grpo", "GRPOConfig"), ("cooper", "CooperConfig"), ("reward_model", "RewardModelConfig"),
-        ("eval", "EvalConfig"), ("tiny", "WarmUpConfig"), ("demo", "DemoConfig"),
-        ("plots", "PlotConfig"), ("spurious", "SpuriousConfig"),
-        ("spurious_report", "ReportConfig"),
+        ("eval", "EvalConfig"), ("tiny", "WarmUpConfig"),
+        ("experiments.three_arms", "DemoConfig"), ("experiments.three_arms_report", "PlotConfig"),
+        ("experiments.spurious", "SpuriousConfig"),
+        ("experiments.spurious_tables", "ReportConfig"),
+        ("experiments.strategy_switch", "SwitchConfig"),
     )
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 def test_every_field_has_a_note_for_help_and_is_read_somewhere(config):
-    notes = run.field_notes(config)
-    code = "".join(p.read_text() for p in ROOT.glob("*.py"))
+    notes = flags.field_notes(config)
+    code = "".join(p.read_text() for p in [*ROOT.glob("*.py"), *ROOT.glob("[es]*/*.py")])
     for field in dataclasses.fields(config):
         assert field.name in notes, f"{field.name} has no comment: --help would say nothing"
         assert f"cfg.{field.name}" in code, f"{field.name} is a dead knob"

@@ -11,12 +11,13 @@ import pytest
 import torch
 
 import grpo
-import rewards
-import spurious
-import spurious_report as report
+import labels
 from data import InputError, Problem, load_problems
+from experiments import clipping_bias as closed_form
+from experiments import spurious, spurious_logs, workers
+from experiments import spurious_tables as report
 from grpo import GRPOConfig, group_advantages, policy_loss
-from run import read_jsonl
+from support.run import read_jsonl
 
 OLD = torch.tensor([0.6, 1.4, -0.3, 0.2], dtype=torch.float64)
 # Moved so far that, at eps 0.2, two tokens have left the clip region upwards and one downwards.
@@ -46,14 +47,14 @@ def test_the_ratios_of_the_example_leave_the_clip_region_on_both_sides():
 
 def test_without_clipping_the_expected_gradient_of_a_random_reward_is_zero():
     assert enumerated(NEW, OLD, 0.3, 4, -math.inf, math.inf).abs().max() < 1e-15
-    assert spurious.clipping_bias(NEW, OLD, 0.3, 4, -math.inf, math.inf).abs().max() == 0
+    assert closed_form.clipping_bias(NEW, OLD, 0.3, 4, -math.inf, math.inf).abs().max() == 0
 
 
 @pytest.mark.parametrize("gamma", [0.1, 0.5, 0.7])
 @pytest.mark.parametrize("low, high", [(0.8, 1.2), (0.8, math.inf), (-math.inf, 1.2), (0.5, 1.5)])
 def test_with_clipping_it_is_the_closed_form(gamma, low, high):
     exact = enumerated(NEW, OLD, gamma, 4, low, high)
-    formula = spurious.clipping_bias(NEW, OLD, gamma, 4, low, high)
+    formula = closed_form.clipping_bias(NEW, OLD, gamma, 4, low, high)
     torch.testing.assert_close(formula, exact, rtol=1e-5, atol=1e-9)  # std + 1e-6 is all between
     assert exact.abs().max() > 1e-3 or (low, high) == (0.5, 1.5)
 
@@ -73,7 +74,7 @@ def test_the_projects_own_loss_has_that_gradient_on_average(clip_eps):
     )
     loss.backward()
     bounds = (0.8, 1.2) if clip_eps else (-math.inf, math.inf)
-    expected = spurious.clipping_bias(NEW, OLD, gamma, g, *bounds)
+    expected = closed_form.clipping_bias(NEW, OLD, gamma, g, *bounds)
     # one token's gradient is at most |A| R < 1.5 * 1.7, so that is the most its mean can spread by
     spread = 1.5 * 1.7 / math.sqrt(n * g)
     assert (-logits.grad - expected).abs().max() < 4 * spread
@@ -84,7 +85,7 @@ def test_the_projects_own_loss_has_that_gradient_on_average(clip_eps):
 def bias(old: float, new: float, low=0.8, high=1.2, group_size=8) -> float:
     """Push on the first of two tokens whose probability has gone from `old` to `new`."""
     logits = (torch.tensor([p, 1 - p], dtype=torch.float64).log() for p in (new, old))
-    return spurious.clipping_bias(*logits, 0.5, group_size, low, high)[0].item()
+    return closed_form.clipping_bias(*logits, 0.5, group_size, low, high)[0].item()
 
 
 def test_the_bias_pulls_a_token_back_into_the_clip_region():
@@ -115,10 +116,10 @@ def test_only_through_the_others_is_a_confident_token_ever_held_down():
 def test_mu_of_the_paper():
     """PAPERS 2.6 with the population std: 0.484 and 0.439 at G = 16; ours divides by G - 1."""
     scale = math.sqrt(15 / 16)
-    assert spurious.positive_advantage(0.5, 16) == pytest.approx(0.484 * scale, abs=5e-4)
-    assert spurious.positive_advantage(0.3, 16) == pytest.approx(0.439 * scale, abs=5e-4)
-    assert spurious.positive_advantage(0.001, 16) == pytest.approx(0.0039 * scale, abs=5e-5)
-    assert spurious.positive_advantage(0.0, 16) == spurious.positive_advantage(1.0, 16) == 0
+    assert closed_form.positive_advantage(0.5, 16) == pytest.approx(0.484 * scale, abs=5e-4)
+    assert closed_form.positive_advantage(0.3, 16) == pytest.approx(0.439 * scale, abs=5e-4)
+    assert closed_form.positive_advantage(0.001, 16) == pytest.approx(0.0039 * scale, abs=5e-5)
+    assert closed_form.positive_advantage(0.0, 16) == closed_form.positive_advantage(1.0, 16) == 0
 
 
 # --------------------------------------------------------------------------------------------------
@@ -179,7 +180,7 @@ def test_slim_logs_are_means_of_bins_and_every_evaluation():
     rows = [{"step": 0, "eval/accuracy": 0.5}]
     rows += [{"step": s, "code": float(s), "reward": 1.0} for s in range(1, 10)]
     rows[3]["eval/accuracy"] = 0.7
-    assert spurious.slim(rows, updates_a_step=8, bins=2) == [
+    assert spurious_logs.slim(rows, updates_a_step=8, bins=2) == [
         {"step": 0, "updates": 0, "eval/accuracy": 0.5},
         {"step": 3, "updates": 24, "eval/accuracy": 0.7},
         {"step": 4, "updates": 32, "code": 2.5, "reward": 1.0},
@@ -209,7 +210,7 @@ def test_changes_and_paired_differences(tmp_path):
             (*where, "no clip"): {0: (0.5, 0.5, 0.5), 1: (0.25, 0.25, 0.125)},
         },
     )
-    logs = report.Logs(str(tmp_path))
+    logs = spurious_logs.Logs(str(tmp_path))
     assert logs.change(where, "standard") == [0.25, 0.0]
     assert logs.change(where, "standard", updates=8) == pytest.approx([0.1, 0.25])
     assert logs.difference(where, "standard", "no clip", "eval/accuracy") == [0.25, 0.125]
@@ -225,8 +226,8 @@ def test_a_table_is_renewed_between_its_marks_only():
 
 
 def test_an_empty_folder_says_what_to_run(tmp_path):
-    with pytest.raises(InputError, match="run spurious.py first"):
-        report.Logs(str(tmp_path))
+    with pytest.raises(InputError, match="run experiments.spurious first"):
+        spurious_logs.Logs(str(tmp_path))
 
 
 @pytest.fixture
@@ -302,7 +303,7 @@ def test_wrong_labels_are_sorted_by_their_kind(tmp_path, untrained, monkeypatch)
         question = "7 + 5 - 3 = ?"
         return [Problem(question, "9", label=label) for label in ("12", "10", "9", "12")]
 
-    monkeypatch.setattr(rewards, "vote_labels", vote)
+    monkeypatch.setattr(labels, "vote_labels", vote)
     shutil.copytree(untrained, tmp_path / "start")
     spurious.sort_wrong_labels(str(tmp_path / "start"), seed=0)
     found = {kind: load_problems(str(tmp_path / f"{kind}.jsonl")) for kind in ("habit", "other")}
@@ -323,7 +324,7 @@ def test_without_a_gain_c_d_is_left_out(tmp_path):
     file.parent.mkdir()
     rows = [{"name": n, "seed": 1, "step": 1, "switch": s} for n, s in switches.items()]
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    table = report.switch_table(report.Logs(str(tmp_path)))
+    table = report.switch_table(spurious_logs.Logs(str(tmp_path)))
     assert "| same | +0.00 | 10: 0.30 > 0.30 | " in table
     assert "| odd | +0.00 | 49: 0.59 > 0.61 | 93: 0.14 > 0.13 | " in table
 
@@ -358,12 +359,12 @@ def test_one_update_of_the_whole_batch_never_clips(tmp_path, untrained):
 
 
 def test_workers_are_processes_with_one_thread(tmp_path):
-    spurious.run_all([(note_threads, str(tmp_path / name)) for name in "ab"], 2, "threads")
+    workers.run_all([(note_threads, str(tmp_path / name)) for name in "ab"], 2, "threads")
     assert [(tmp_path / name).read_text() for name in "ab"] == ["1", "1"]
     with pytest.raises(InputError, match="as it should"):
-        spurious.run_all([(fail,)], 1, "a job that fails")
+        workers.run_all([(fail,)], 1, "a job that fails")
     with pytest.raises(SystemExit, match="the same command goes on"):
-        spurious.run_all([(stop,)], 1, "a job that Ctrl-C stopped")
+        workers.run_all([(stop,)], 1, "a job that Ctrl-C stopped")
 
 
 def note_threads(path):

@@ -10,53 +10,31 @@ Six experiments, each a table of config changes to one STANDARD run:
                one that is half trained
     labels     wrong majority labels of two kinds: a habit of the policy, and mistakes of no system
 
-Why should clipping matter where the reward is a coin? Take tokens y ~ pi_old, R = pi(y) / pi_old(y)
-and an advantage A that knows nothing of y. Without clipping E[A grad R] = E[A] E[grad R] = 0. With
-it the gradient of A > 0 is lost where R > 1 + eps, of A < 0 where R < 1 - eps, so that (appendix B)
-
-    E[grad J] = mu E_{y ~ pi_old} [ grad R (1{R < 1 - eps} - 1{R > 1 + eps}) ]
-    mu = P(A > 0) E[A | A > 0]
-
-which pulls a token that has left the clip region back into it; `clipping_bias`, held by tests
-against enumeration and against `policy_loss`. The paper goes on: where pi_old > 1 / (1 + eps), R
-cannot pass 1 + eps, so confident tokens are only ever pushed up and the prior gets sharper. That is
-half of it. What a confident token gains its rivals lose, and where they fall below 1 - eps the
-lower bound pushes it down again. Which half wins has to be measured.
-NOTE: E[A grad R] = 0 asks that pi knows nothing of A either. From the second minibatch on it has
-been moved by other advantages of the same groups, from the second pass on by these very ones.
-
-    python spurious.py --only clipping --priors qwen_math --seeds 2
+    python -m experiments.spurious --only clipping --priors qwen_math --seeds 2
 
 Each seed warms up a prior of its own. Runs are kept under `output`; a second call does only what
 is missing. Accuracy is that of samples at temperature 1, from the policy itself: the toy's greedy
 answer is the mode of its prior, all right or all wrong.
 """
 
-import contextlib
-import io
 import json
-import multiprocessing
-import os
 import random
-import signal
-import threading
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
-from math import comb, inf, sqrt
+from math import inf
 from pathlib import Path
-
-import torch
-from tqdm import tqdm
-from transformers import logging as transformers_logging
 
 import eval as evaluation
 import grpo
-import rewards
-import spurious_report
+import labels
 import tiny
 from data import InputError, load_problems
+from experiments import spurious_tables
+from experiments.spurious_logs import keep_logs
+from experiments.strategy_switch import strategy_switch
+from experiments.workers import quietly, run_all
 from rollout import load_policy
-from run import command_line, read_jsonl, torch_rng, write
+from support.flags import command_line
+from support.run import torch_rng, write
 from verifier import extract_answer
 
 PRIORS = ("qwen_math", "llama", "olmo_sft")
@@ -120,36 +98,6 @@ EXPERIMENTS = {  # name: (changes, priors)
     "confident": (CONFIDENT, ("qwen_confident", YOUNG)),
     "labels": (LABELS, (YOUNG,)),
 }
-
-
-# --------------------------------------------------------------------------------------------------
-# The closed form
-
-
-def positive_advantage(gamma: float, group_size: int) -> float:
-    """mu = P(A > 0) E[A | A > 0] = E[sqrt(p (1 - p) (G - 1) / G)], p = k/G, k ~ Bin(G, gamma).
-
-    Of group_advantages (sample std, eps neglected) under a Bernoulli(gamma) reward.
-
-    >>> round(positive_advantage(0.5, 2), 4)  # half of the groups are (1, 0), then A = +-1/sqrt(2)
-    0.1768
-    """
-    g = group_size
-    chance = [comb(g, k) * gamma**k * (1 - gamma) ** (g - k) for k in range(g + 1)]
-    return sum(c * sqrt(k / g * (1 - k / g) * (g - 1) / g) for k, c in enumerate(chance))
-
-
-def clipping_bias(logits, logits_old, gamma: float, group_size: int, low: float, high: float):
-    """E[grad J] of the formula above for one categorical token, with respect to its logits.
-
-    logits, logits_old: [V] of pi and of pi_old. low, high: the clip region, 1 -+ eps; infinite
-    where a side is off. Returns [V]; J is to be maximised, a positive entry pushes that logit up.
-    """
-    pi, old = logits.softmax(-1), logits_old.softmax(-1)
-    ratio = pi / old
-    side = (ratio < low).to(pi) - (ratio > high).to(pi)  # [V]
-    # E_{y ~ old}[side_y grad R_y] = sum_y side_y grad pi_y, and grad pi_y = pi_y (onehot_y - pi)
-    return positive_advantage(gamma, group_size) * (pi * side - (pi * side).sum() * pi)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -227,12 +175,12 @@ def sort_wrong_labels(folder: str, seed: int) -> None:
     """Beside the policy: habit.jsonl, problems whose majority leaves the last operation out, and
     other.jsonl, those where it is wrong in another way."""
     policy, tokenizer = load_policy(folder)
-    voted = rewards.vote_labels(
+    voted = labels.vote_labels(
         policy, tokenizer, load_problems("arithmetic", "train"), STANDARD["votes"],
         generator=torch_rng(policy.device, seed, "votes"),
     )  # fmt: skip
     kinds = {"habit": "", "other": ""}
-    for problem in rewards.training_problems("incorrect", voted, None):
+    for problem in labels.training_problems("incorrect", voted, None):
         short = tiny.write_solution(problem.question, "guess", random.Random(0), short=True)
         kind = "habit" if extract_answer(short) == problem.label else "other"
         kinds[kind] += json.dumps(asdict(problem)) + "\n"
@@ -257,91 +205,7 @@ def run_one(cfg: grpo.GRPOConfig, compare: bool) -> None:
             cfg.max_new_tokens, batch=len(problems) * cfg.eval_samples, seed=cfg.seed, keep=keep,
         )  # fmt: skip
         rows.append(keep)
-    write(file, json.dumps(evaluation.strategy_switch(*rows)) + "\n")
-
-
-def quietly(function, *arguments):
-    """Call it without the progress bar of its own: this file has one for all runs."""
-    with contextlib.redirect_stderr(io.StringIO()):
-        return function(*arguments)
-
-
-def set_up_worker() -> None:
-    """One thread, no messages; Ctrl-C is left to the parent and grpo.train; no orphans."""
-    torch.set_num_threads(1)
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=end_with_parent, daemon=True).start()
-
-
-def end_with_parent() -> None:
-    multiprocessing.parent_process().join()
-    os._exit(1)  # else an orphan would go on writing into a folder that the next call also uses
-
-
-def run_all(jobs: list[tuple], workers: int, description: str) -> None:
-    """Call jobs (function, arguments...), `workers` at a time, each in a one-thread process."""
-    os.environ["OMP_NUM_THREADS"] = "1"
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, initializer=set_up_worker) as pool:
-        futures = [pool.submit(*job) for job in jobs]
-        try:
-            for future in tqdm(as_completed(futures), description, len(futures)):
-                future.result()
-        except BaseException as error:
-            pool.shutdown(cancel_futures=True)  # those under way save themselves, or finish
-            if isinstance(error, KeyboardInterrupt):
-                raise SystemExit("stopped: the same command goes on") from None
-            raise
-
-
-# --------------------------------------------------------------------------------------------------
-# Slim logs
-
-
-KEPT = (
-    "reward accuracy code entropy token_prob clip_ratio/low_mean clip_ratio/high_mean "
-    "frac_reward_zero_std grad_norm"
-).split()
-EVALUATED = ("eval/accuracy", "eval/greedy", "eval/code", "eval/boxed", "training_problems")
-
-
-def slim(rows: list[dict], updates_a_step: int, bins: int = 12) -> list[dict]:
-    """Means over a twelfth of the run each, at the step where it ends, and every evaluation."""
-    steps = rows[-1]["step"]
-    every, kept, start = max(1, steps // bins), [], 0
-    for row in rows:
-        if found := {key: row[key] for key in EVALUATED if key in row}:
-            kept.append({"step": row["step"]} | found)
-    for end in (*range(every, steps, every), steps):
-        part = [row for row in rows if start < row["step"] <= end]
-        means = {
-            key: round(sum(values) / len(values), 5)
-            for key in KEPT
-            if (values := [row[key] for row in part if key in row])
-        }
-        kept.append({"step": end} | means)
-        start = end
-    return [
-        {"step": row["step"], "updates": row["step"] * updates_a_step} | row
-        for row in sorted(kept, key=lambda row: row["step"])
-    ]
-
-
-def keep_logs(folder: str, runs: list[tuple]) -> None:
-    """folder/EXPERIMENT/PRIOR.jsonl: slim rows of every run, the last with its switches."""
-    files = {}
-    for experiment, prior, name, seed, run in runs:
-        log = read_jsonl(Path(run.output, "metrics.jsonl"))
-        rows = slim(log, run.inner_epochs * run.minibatches)
-        if experiment == "grid":
-            rows[-1]["switch"] = json.loads(Path(run.output, "switch.json").read_text())
-        file = Path(folder, experiment, prior + ".jsonl")
-        files.setdefault(file, []).extend({"name": name, "seed": seed} | row for row in rows)
-    for file, rows in files.items():
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write(file, "".join(json.dumps(row) + "\n" for row in rows))
+    write(file, json.dumps(strategy_switch(*rows)) + "\n")
 
 
 def main(cfg: SpuriousConfig) -> None:
@@ -351,7 +215,7 @@ def main(cfg: SpuriousConfig) -> None:
     run_all([(run_one, run, e == "grid") for e, *_, run in runs], cfg.workers, "runs")
     keep = cfg.keep or str(Path(cfg.output, "results"))
     keep_logs(keep, runs)
-    spurious_report.main(spurious_report.ReportConfig(keep, keep, cfg.readme))
+    spurious_tables.main(spurious_tables.ReportConfig(keep, keep, cfg.readme))
 
 
 if __name__ == "__main__":

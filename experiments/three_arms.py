@@ -4,7 +4,7 @@
     frozen   GRPO on a frozen reward model              hacked: its score rises, true accuracy falls
     cooper   GRPO on a reward model that learns along   not hacked
 
-    python demo.py --seed 1 --output runs/demo1
+    python -m experiments.three_arms --seed 1 --output runs/demo1
 
 Every stage is kept under `output`; a second call does only what is missing. All flags of cooper.py
 are here and reach every arm, but for model, rm_model and reward, which the demo sets; `seed` also
@@ -18,10 +18,10 @@ from typing import Literal
 
 import cooper
 import grpo
-import plots
 import reward_model
 import tiny
-from run import command_line
+from experiments.three_arms_report import PlotConfig, report
+from support.flags import command_line
 
 
 @dataclass(frozen=True)
@@ -66,9 +66,9 @@ def main(cfg: DemoConfig) -> None:
             )
     caption = (
         f"prior {cfg.prior}, {cfg.prompts} x {cfg.group_size} rollouts a step, lr {cfg.lr:g}: "
-        f"python demo.py --seed {cfg.seed} --steps {cfg.steps}"
+        f"python -m experiments.three_arms --seed {cfg.seed} --steps {cfg.steps}"
     )
-    plots.main(plots.PlotConfig(cfg.output, str(folder / "cooper.png"), caption))
+    report(PlotConfig(cfg.output, str(folder / "cooper.png"), caption))
 
 
 if __name__ == "__main__":

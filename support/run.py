@@ -1,4 +1,4 @@
-"""A run's folder, and command-line flags from a config dataclass.
+"""A run's folder: what it holds, how it is written, how an interrupted run goes on.
 
     runs/NAME/config.json      the resolved config
              /metrics.jsonl    one line a step, flushed as it is written
@@ -13,23 +13,19 @@ the whole run: a resumed run needs no generator state to end with the same numbe
 
 import contextlib
 import dataclasses
-import inspect
 import json
 import os
 import random
-import re
 import shutil
 import signal
 import threading
-import typing
 import zlib
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
-from transformers import HfArgumentParser, logging
 
-from data import InputError
+from support.errors import InputError
 
 
 def rng(seed: int, *names) -> random.Random:
@@ -40,53 +36,6 @@ def rng(seed: int, *names) -> random.Random:
 def torch_rng(device, seed: int, *names) -> torch.Generator:
     """The same for torch."""
     return torch.Generator(device).manual_seed(zlib.crc32(f"{seed} {names}".encode()))
-
-
-# --------------------------------------------------------------------------------------------------
-# Flags: one config field a line, the comment beside it is its --help text.
-
-
-def field_notes(config_class) -> dict[str, str]:
-    """{field name: the comment on its line}, of the class and the config classes it extends."""
-    notes = {}
-    for cls in reversed(config_class.__mro__[:-1]):
-        for line in inspect.getsource(cls).splitlines():
-            if found := re.match(r"    (\w+): .*?  # (.*)", line):
-                notes[found[1]] = found[2]
-    return notes
-
-
-def parse_flags(config_class, argv=None):
-    """Flags -> config. `none` is None for an optional field; an unknown flag is an error."""
-    description = inspect.getmodule(config_class).__doc__.strip().splitlines()[0]
-    parser = HfArgumentParser(config_class, description=description, allow_abbrev=False)
-    notes = field_notes(config_class)
-    hints = typing.get_type_hints(config_class)  # of inherited fields as well
-    optional = {name for name, hint in hints.items() if type(None) in typing.get_args(hint)}
-    for action in parser._actions:
-        if action.dest in notes:
-            action.help = notes[action.dest].replace("%", "%%")
-        if action.dest in optional and action.type is not None:
-            action.type = _or_none(action.type)
-    return config_class(**vars(parser.parse_args(argv)))
-
-
-def _or_none(convert):
-    def read(text):
-        return None if text.lower() == "none" else convert(text)
-
-    read.__name__ = f"{convert.__name__} or none"  # argparse names it in its error message
-    return read
-
-
-def command_line(config_class, main) -> None:
-    """`main(config)` with flags as config; wrong input ends in one line instead of a traceback."""
-    logging.set_verbosity_error()  # of transformers: no load reports, no progress bar a file
-    logging.disable_progress_bar()
-    try:
-        main(parse_flags(config_class))
-    except InputError as error:
-        raise SystemExit(f"error: {error}") from None
 
 
 # --------------------------------------------------------------------------------------------------

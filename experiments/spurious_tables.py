@@ -1,6 +1,6 @@
-r"""The tables of spurious.py, from its slim logs alone; the figures are drawn by plots.py.
+r"""The tables of spurious.py, from its slim logs alone; the figures are in spurious_figures.py.
 
-    python spurious_report.py --logs results/spurious --output results/spurious --readme README.md
+    python -m experiments.spurious_tables --logs results/spurious --readme README.md
 
 Means over seeds with 95 % intervals (Student's t). A difference between two runs is paired: the
 same seed has the same start and, up to the first update that differs, the same samples.
@@ -11,67 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
-from data import InputError
-from eval import SWITCHES
-from plots import FIGURES, METRICS, PRIORS, draw_clipping, draw_grid, mean_and_half_width
-from run import command_line, read_jsonl, write
+from experiments.spurious_figures import FIGURES, METRICS, draw_clipping, draw_grid
+from experiments.spurious_logs import Logs
+from experiments.strategy_switch import SWITCHES
+from support.flags import command_line
+from support.run import write
+from support.stats import mean_and_half_width
 
 DIFFERENCES = {"eval/accuracy": 2, "eval/code": 2, "entropy": 3, "token_prob": 3}  # and digits
-
-
-class Logs:
-    """logs/EXPERIMENT/PRIOR.jsonl as runs[experiment, prior][name][seed] -> rows by step."""
-
-    def __init__(self, folder: str):
-        self.runs = {}
-        for file in sorted(Path(folder).glob("*/*.jsonl")):
-            names = self.runs.setdefault((file.parts[-2], file.stem), {})
-            for row in read_jsonl(file):
-                names.setdefault(row["name"], {}).setdefault(row["seed"], []).append(row)
-        if not self.runs:
-            raise InputError(f"{folder} holds no logs: run spurious.py first")
-
-    def priors(self, experiment: str) -> list[str]:
-        return [prior for prior in PRIORS if (experiment, prior) in self.runs]
-
-    def at(self, where, name, metric, updates=None, first=False) -> dict[int, float]:
-        """{seed: last value of the metric at or before so many updates, or its first one}."""
-        found = {}
-        for seed, rows in self.runs[where][name].items():
-            values = [
-                row[metric]
-                for row in rows
-                if metric in row and (updates is None or row["updates"] <= updates)
-            ]
-            found[seed] = values[0 if first else -1]
-        return found
-
-    def change(self, where, name, metric="eval/accuracy", updates=None) -> list[float]:
-        """By seed: last value minus first value."""
-        first, last = (
-            self.at(where, name, metric, first=True),
-            self.at(where, name, metric, updates),
-        )
-        return [last[seed] - first[seed] for seed in first]
-
-    def seeds(self, experiment: str) -> str:
-        """ "n = 5 seeds", or what differs between runs."""
-        counts = {
-            len(s) for (e, _), names in self.runs.items() if e == experiment for s in names.values()
-        }
-        return f"n = {', '.join(map(str, sorted(counts)))} seeds"
-
-    def clip_shares(self, where, name) -> float:
-        """Largest share of clipped tokens that any seed has logged: 0 where clipping cannot act."""
-        rows = [row for rows in self.runs[where][name].values() for row in rows]
-        return max(
-            row.get(f"clip_ratio/{side}_mean", 0) for row in rows for side in ("low", "high")
-        )
-
-    def difference(self, where, name, other, metric) -> list[float]:
-        """By seed, for those that both runs have: last value of `name` minus that of `other`."""
-        a, b = self.at(where, name, metric), self.at(where, other, metric)
-        return [a[seed] - b[seed] for seed in a if seed in b]
 
 
 def number(values: list[float], digits: int = 2) -> str:

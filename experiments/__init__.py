@@ -1,0 +1,1 @@
+"""Runs whose results are committed, their tables and figures: python -m experiments.NAME."""
