@@ -38,12 +38,14 @@ import torch
 
 import grpo
 import rewards
-from data import InputError, rewrite_prompt
-from grpo import GRPOConfig, evaluate, grpo_step, norm_stats, optimizer_step
+from data import InputError, draw_problems, rewrite_prompt
+from eval import eval_metrics, rollout_metrics
+from grpo import GRPOConfig, evaluation_due, group_advantages, learning_rate, update
 from reward_model import Example, RewardModel, measure, pairwise_loss
 from rollout import Rollouts, load_policy, sample
 from support.flags import command_line
-from support.run import Run, due, rng, save_model, torch_rng
+from support.optimize import norm_stats, optimizer_step
+from support.run import Run, rng, save_model, summary, torch_rng
 from verifier import equivalent, extract_answer
 
 
@@ -51,11 +53,11 @@ from verifier import equivalent, extract_answer
 class CooperConfig(GRPOConfig):
     output: str = "runs/cooper"  # folder of this run; one that was interrupted there goes on
     rm_model: str = "runs/demo/rm"  # reward model to start from: folder with one label
-    assistant: str | None = None  # LLM that writes the negatives, frozen; none takes model
+    assistant: str | None = None  # LLM that writes the negatives, frozen; None takes model
 
     rm_lr: float = 3e-4  # of AdamW; 1e-5 for a real LLM; 0 freezes the reward model
-    rm_minibatches: int = 1  # updates a step, each on its share of the pairs
-    rm_micro_batch: int | None = None  # pairs a forward pass; none takes the whole minibatch
+    rm_minibatches: int = 1  # updates per step, each on its share of the pairs
+    rm_micro_batch: int | None = None  # pairs per forward pass; None takes the whole minibatch
     negatives: Literal["rollouts", "assistant"] = "rollouts"  # rejected by the rule | rewritten
     max_retries: int = 3  # further tries of the assistant where a rewrite is not wrong
     assistant_temperature: float = 0.7  # of the assistant's sampling
@@ -83,15 +85,9 @@ def is_negative(text: str, reference: str) -> bool:
 
 
 def make_negatives(
-    assistant,
-    tokenizer,
-    rollouts,
-    positives,
-    max_new_tokens,
-    max_retries=3,
-    temperature=0.7,
+    assistant, tokenizer, rollouts, positives, max_new_tokens, max_retries=3, temperature=0.7,
     generator=None,
-) -> list[str | None]:
+) -> list[str | None]:  # fmt: skip
     """A wrong rewrite of each positive row, by an LLM; None where every try failed.
 
     positives: row indices from select_positives. Tries again, up to `max_retries` times, where
@@ -102,22 +98,14 @@ def make_negatives(
         missing = [i for i, text in enumerate(negatives) if text is None]
         if not missing:
             break
-        problems = [rollouts.problems[positives[i]] for i in missing]
-        prompts = [
-            rewrite_prompt(problem.question, rollouts.texts[positives[i]])
-            for i, problem in zip(missing, problems)
-        ]
-        tries = sample(
-            assistant,
-            tokenizer,
-            problems,
-            1,
-            max_new_tokens,
-            temperature,
-            generator=generator,
-            prompts=prompts,
-        ).texts
-        for i, problem, text in zip(missing, problems, tries):
+        rows = [positives[i] for i in missing]
+        problems = [rollouts.problems[row] for row in rows]
+        prompts = [rewrite_prompt(p.question, rollouts.texts[r]) for p, r in zip(problems, rows)]
+        rewrites = sample(
+            assistant, tokenizer, problems, 1, max_new_tokens, temperature,
+            generator=generator, prompts=prompts,
+        ).texts  # fmt: skip
+        for i, problem, text in zip(missing, problems, rewrites):
             if is_negative(text, problem.answer):
                 negatives[i] = text
     return negatives
@@ -133,8 +121,30 @@ def rejected_rollouts(rollouts: Rollouts, correct, positives, random) -> list[st
     return texts
 
 
+def find_negatives(
+    rollouts, correct, positives, random, assistant, cfg: CooperConfig, step: int
+) -> list[str | None]:
+    """A wrong text for each positive, from where cfg.negatives says; None where there is none."""
+    if cfg.negatives == "rollouts":
+        return rejected_rollouts(rollouts, correct, positives, random)
+    model, tokenizer = assistant
+    return make_negatives(
+        model, tokenizer, rollouts, positives, cfg.assistant_max_new_tokens, cfg.max_retries,
+        cfg.assistant_temperature, torch_rng(model.device, cfg.seed, "negatives", step),
+    )  # fmt: skip
+
+
+def pair_up(rollouts: Rollouts, positives, negatives) -> list[tuple[str, str, str, str]]:
+    """(question, reference, positive, negative) of each positive row that got a negative."""
+    return [
+        (rollouts.problems[row].question, rollouts.problems[row].answer, rollouts.texts[row], wrong)
+        for row, wrong in zip(positives, negatives)
+        if wrong is not None
+    ]
+
+
 # --------------------------------------------------------------------------------------------------
-# Stage 2
+# Stage 7
 
 
 def update_reward_model(rm: RewardModel, optimizer, pairs: list[tuple], cfg: CooperConfig) -> dict:
@@ -151,9 +161,8 @@ def update_reward_model(rm: RewardModel, optimizer, pairs: list[tuple], cfg: Coo
         step = cfg.rm_micro_batch or size
         for micro in (minibatch[i : i + step] for i in range(0, len(minibatch), step)):
             questions, references, positive, negative = map(list, zip(*micro))
-            z = rm.logits(
-                questions * 2, references * 2, positive + negative
-            )  # one pass: same padding
+            # positives and negatives in one pass: the same padding for both
+            z = rm.logits(questions * 2, references * 2, positive + negative)
             z_pos, z_neg = z.chunk(2)
             loss = pairwise_loss(z_pos, z_neg) * len(micro) / len(minibatch)
             loss.backward()
@@ -167,46 +176,16 @@ def update_reward_model(rm: RewardModel, optimizer, pairs: list[tuple], cfg: Coo
     return {"rm/loss": loss, "rm/margin": margin, "rm/pair_accuracy": accuracy} | named
 
 
-def reward_model_step(
-    rm, rm_optimizer, assistant, tokenizer, rollouts, cfg: CooperConfig, step: int
-) -> dict:
-    """Stages 5-7 of a step -> metrics."""
-    random = rng(cfg.seed, "pairs", step)
-    correct = rewards.rule(rollouts).bool().tolist()
-
-    # 5 positives
-    positives = select_positives(rollouts, correct, random)
-
-    # 6 negatives
-    if cfg.negatives == "rollouts":
-        negatives = rejected_rollouts(rollouts, correct, positives, random)
-    else:
-        negatives = make_negatives(
-            assistant, tokenizer, rollouts, positives, cfg.assistant_max_new_tokens,
-            cfg.max_retries, cfg.assistant_temperature,
-            torch_rng(assistant.device, cfg.seed, "negatives", step),
-        )  # fmt: skip
-    pairs = [
-        (rollouts.problems[i].question, rollouts.problems[i].answer, rollouts.texts[i], wrong)
-        for i, wrong in zip(positives, negatives)
-        if wrong is not None
-    ]
-
-    # 7 reward-model update
-    torch.manual_seed(random.getrandbits(32))  # of dropout, if the model has any
-    stats = update_reward_model(rm, rm_optimizer, pairs, cfg)
-    return stats | {"rm/valid_rate": len(pairs) / cfg.prompts}
-
-
 # --------------------------------------------------------------------------------------------------
+# Watching the reward model
 
 
 def held_out_examples(learner, cfg: CooperConfig) -> list[Example]:
     """A fixed set to watch the reward model on: samples of the initial policy, with rule labels."""
     examples, generator = [], torch_rng(learner.policy.device, cfg.seed, "held out")
-    for i in range(0, len(learner.eval_problems), cfg.prompts):
+    for i in range(0, len(learner.held_out), cfg.prompts):
         rollouts = sample(
-            learner.policy, learner.tokenizer, learner.eval_problems[i : i + cfg.prompts],
+            learner.policy, learner.tokenizer, learner.held_out[i : i + cfg.prompts],
             cfg.eval_samples, cfg.max_new_tokens, generator=generator,
         )  # fmt: skip
         rows = zip(rollouts.problems, rollouts.texts, rewards.rule(rollouts).int().tolist())
@@ -214,49 +193,94 @@ def held_out_examples(learner, cfg: CooperConfig) -> list[Example]:
     return examples
 
 
-def agreement(score: torch.Tensor, rollouts: Rollouts) -> float:
+def watch(learner, rm: RewardModel, held_out: list[Example], cfg: CooperConfig) -> dict:
+    """Evaluation of both: the policy by the rule, the reward model on fixed examples."""
+    return eval_metrics(learner, cfg) | {
+        f"rm/held_out_{name}": value for name, value in measure(rm, held_out).items()
+    }
+
+
+def agreement(score: torch.Tensor, correct: torch.Tensor) -> float:
     """Share of rollouts on which the reward model (score above 1/2) and the rule say the same."""
-    return ((score > 0.5).cpu() == rewards.rule(rollouts).bool()).float().mean().item()
+    return ((score > 0.5).cpu() == correct.bool()).float().mean().item()
+
+
+# --------------------------------------------------------------------------------------------------
+# The loop
 
 
 def train(cfg: CooperConfig) -> list[dict]:
-    """The two stages, step by step. Writes cfg.output (see run.py) and returns its history."""
+    """Policy and reward model, step by step: grpo.train with stages 5-7.
+
+    Writes cfg.output (see support/run.py). Returns its history, as grpo.train does.
+    """
     if cfg.reward != "rule":
         raise InputError("the reward of Cooper is rm_model: --reward is for grpo.py")
-    folder, learner = Run(cfg), grpo.start(cfg)
-    torch.manual_seed(cfg.seed)  # of a new head, where rm_model has none
+    run, learner = Run(cfg), grpo.start(cfg)
+    policy, tokenizer, optimizer = learner.policy, learner.tokenizer, learner.optimizer
+    N, G, T = cfg.prompts, cfg.group_size, cfg.max_new_tokens
+    # of a new head, where rm_model has none
+    torch.manual_seed(cfg.seed)
     rm = RewardModel.load(cfg.rm_model)
     rm_optimizer = torch.optim.AdamW(rm.model.parameters(), lr=cfg.rm_lr, weight_decay=0.01)
-    needed = cfg.rm_lr > 0 and cfg.negatives == "assistant"
-    assistant = load_policy(cfg.assistant or cfg.model) if needed else (None, None)
-    held_out = held_out_examples(learner, cfg)  # before training and before resuming
-    parts = {
-        "policy": learner.policy, "optimizer": learner.optimizer,
-        "rm": rm.model, "rm_optimizer": rm_optimizer,
-    }  # fmt: skip
+    rewrites = cfg.rm_lr > 0 and cfg.negatives == "assistant"
+    assistant = load_policy(cfg.assistant or cfg.model) if rewrites else None
+    held_out = held_out_examples(learner, cfg)
+    run.resume(policy=policy, optimizer=optimizer, rm=rm.model, rm_optimizer=rm_optimizer)
+    if not run.history:
+        run.log({"step": 0} | watch(learner, rm, held_out, cfg))
 
-    with folder.steps(cfg, **parts) as steps:
-        for step in steps:
-            row, began = {"step": step}, time.time()
-            if step > 0:
-                rollouts, score, metrics = grpo_step(learner, rm.reward, cfg, step)  # 1-4
-                row |= metrics | {"rm/agreement": agreement(score, rollouts)}
-                if cfg.rm_lr > 0:
-                    row |= reward_model_step(
-                        rm, rm_optimizer, *assistant, rollouts, cfg, step
-                    )  # 5-7
-                row["step_time"] = time.time() - began
-            # 8 log / eval
-            if due(cfg.eval_every, step, cfg.steps):
-                row |= evaluate(learner, cfg)
-                row |= {f"rm/held_out_{k}": v for k, v in measure(rm, held_out).items()}
-            folder.log(row)
-            if step > 0 and due(cfg.eval_every, step, cfg.steps):
-                folder.log_samples(step, rollouts, score)
-    save_model(folder.folder / "policy", learner.policy, learner.tokenizer)
-    save_model(folder.folder / "rm", rm.model, rm.tokenizer)
-    return folder.history
+    for step in run.steps():
+        began, generator = time.time(), torch_rng(policy.device, cfg.seed, "step", step)
+        optimizer.param_groups[0]["lr"] = learning_rate(cfg, step)
+
+        # 1 sample
+        problems = draw_problems(learner.problems, N, rng(cfg.seed, "problems", step))
+        rollouts = sample(policy, tokenizer, problems, G, T, cfg.temperature, generator=generator)
+
+        # 2 score
+        score = rm.reward(rollouts).to(rollouts.logp)
+
+        # 3 advantages
+        adv = group_advantages(score.view(N, G), cfg.scale_by_std).flatten()
+
+        # 4 policy update
+        stats = update(policy, optimizer, rollouts, adv, cfg, learner.reference, generator)
+
+        correct = rewards.rule(rollouts)
+        if cfg.rm_lr > 0:
+            random = rng(cfg.seed, "pairs", step)
+
+            # 5 positives
+            positives = select_positives(rollouts, correct, random)
+
+            # 6 negatives
+            negatives = find_negatives(rollouts, correct, positives, random, assistant, cfg, step)
+
+            # 7 reward-model update
+            pairs = pair_up(rollouts, positives, negatives)
+            # of dropout, if the model has any
+            torch.manual_seed(random.getrandbits(32))
+            stats |= update_reward_model(rm, rm_optimizer, pairs, cfg)
+            stats["rm/valid_rate"] = len(pairs) / N
+
+        # 8 log / eval
+        row = {"step": step} | rollout_metrics(rollouts, score) | stats
+        row |= {"rm/agreement": agreement(score, correct), "step_time": time.time() - began}
+        if evaluation_due(cfg, step):
+            row |= watch(learner, rm, held_out, cfg)
+            run.log_samples(step, rollouts, score, correct)
+        run.log(row)
+        run.checkpoint(step)
+
+    save_model(run.folder / "policy", policy, tokenizer)
+    save_model(run.folder / "rm", rm.model, rm.tokenizer)
+    return run.history
+
+
+def main(cfg: CooperConfig) -> None:
+    print(summary(train(cfg), cfg.output))
 
 
 if __name__ == "__main__":
-    command_line(CooperConfig, train)
+    command_line(CooperConfig, main)

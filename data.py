@@ -124,7 +124,7 @@ def load_problems(
     if source in BENCHMARKS:
         problems = _benchmark(source, split)
     elif Path(source).is_file():
-        problems = read_jsonl(source)
+        problems = read_problems(source)
     else:
         names = ", ".join(BENCHMARKS)
         raise InputError(f"no problems called {source!r}: a .jsonl file, 'arithmetic', or {names}")
@@ -136,7 +136,30 @@ def load_problems(
     return problems
 
 
-def read_jsonl(path: str | Path) -> list[Problem]:
+def training_and_held_out(
+    source: str, eval_source: str | None, held_out: int
+) -> tuple[list[Problem], list[Problem]]:
+    """(problems to train on, `held_out` problems to evaluate on); no question is in both.
+
+    eval_source: where the second come from; None: the test split of `source`.
+    """
+    tests = load_problems(eval_source or source, "test", limit=held_out)
+    # one file may serve both
+    asked = {problem.question for problem in tests}
+    problems = [p for p in load_problems(source, "train") if p.question not in asked]
+    if not problems:
+        raise InputError(f"{source}: every problem is held out; lower eval_problems")
+    return problems, tests
+
+
+def draw_problems(problems: list, count: int, random) -> list:
+    """`count` of the problems; each at most once, unless there are fewer than that."""
+    if len(problems) < count:
+        return random.choices(problems, k=count)
+    return random.sample(problems, count)
+
+
+def read_problems(path: str | Path) -> list[Problem]:
     """One {"question": str, "answer": str or number} a line, perhaps with a "label"; empty lines
     are skipped."""
     problems = []

@@ -19,7 +19,7 @@ import torch
 from tqdm import tqdm
 
 import rewards
-from data import InputError, load_problems
+from data import load_problems
 from rollout import load_policy, sample
 from support.flags import command_line
 from support.run import torch_rng, write
@@ -103,9 +103,53 @@ def evaluate(
     )
 
 
+# --------------------------------------------------------------------------------------------------
+# What training runs log
+
+
+def rollout_metrics(rollouts, reward: torch.Tensor) -> dict:
+    """What is logged of the completions of a step; reward: [B]. `accuracy` is by the rule."""
+    groups = reward.view(-1, rollouts.group_size)
+    return {
+        "reward": reward.mean().item(),
+        "reward_std": groups.std(1).mean().item(),
+        "frac_reward_zero_std": (groups == groups[:, :1]).all(1).float().mean().item(),
+        "accuracy": rewards.rule(rollouts).mean().item(),
+        "code": rewards.python(rollouts).mean().item(),
+        "completions/mean_length": rollouts.mask.sum(1).mean().item(),
+        "completions/clipped_ratio": rollouts.truncated.float().mean().item(),
+    }
+
+
+def eval_metrics(learner, cfg) -> dict:
+    """Accuracy on learner.held_out, sampled and greedy, by the rule whatever the reward.
+
+    learner: grpo.Learner. cfg: grpo.GRPOConfig; nothing is evaluated if its eval_every is 0.
+    """
+    if not cfg.eval_every:
+        return {}
+    model = (learner.policy, learner.tokenizer, learner.held_out)
+    size = {"max_new_tokens": cfg.max_new_tokens, "batch": cfg.prompts * cfg.group_size}
+    sampled = evaluate(
+        *model, cfg.eval_samples, cfg.eval_temperature, cfg.eval_top_p, seed=cfg.seed, **size
+    )
+    greedy = evaluate(*model, samples=1, temperature=0.0, **size)
+    return {
+        "eval/accuracy": sampled["accuracy"],
+        "eval/greedy": greedy["accuracy"],
+        "eval/code": sampled["code"],
+        "eval/boxed": sampled["boxed"],
+        "training_problems": len(learner.problems),
+    }
+
+
+# --------------------------------------------------------------------------------------------------
+# The command
+
+
 @dataclass(frozen=True)
 class EvalConfig:
-    model: str | None = None  # folder or hub name of a causal LM
+    model: str = "runs/demo/policy"  # folder or hub name of a causal LM
     data: str = "arithmetic"  # "arithmetic", a .jsonl file, or a named benchmark
     split: str = "test"  # "train" or "test"; files are taken whole
     limit: int | None = 200  # problems, drawn with --seed; none takes all
@@ -135,8 +179,6 @@ def completions(cfg: EvalConfig, model: str) -> tuple[dict, list[dict]]:
 
 
 def main(cfg: EvalConfig) -> dict:
-    if cfg.model is None:
-        raise InputError("say which model: --model FOLDER")
     result, keep = completions(cfg, cfg.model)
     if cfg.output:
         Path(cfg.output).parent.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,7 @@ the policy, so completions stay equally long on both sides.
 Both run in one process, a few steps of one and then a few of the other, so that whatever else the
 machine does hits both. `wall` is the median of seconds a step, `cpu` that of processor seconds (all
 threads; what other processes take is not in it). A TRL step is everything from one log call to the
-next; ours is `grpo.grpo_step`. Where the time goes:
+next; ours is stages 1-4 of `grpo.train`. Where the time goes:
 
     sample   the decoding loop with its tokenizing and padding (rollout.sample; TRL: generate)
     score    the reward function
@@ -38,6 +38,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import grpo
 import rewards
 from data import InputError, solve_prompt
+from eval import rollout_metrics
 from rollout import load_policy
 from support.flags import command_line
 from verifier import verify
@@ -111,7 +112,15 @@ class Ours:
     def __call__(self):
         self.step += 1
         self.watch.start()
-        metrics = grpo.grpo_step(self.learner, self.reward, self.cfg, self.step)[-1]
+        cfg, learner, step = self.cfg, self.learner, self.step
+        problems = learner.problems[step * cfg.prompts : (step + 1) * cfg.prompts]
+        rollouts = grpo.sample(
+            learner.policy, learner.tokenizer, problems, cfg.group_size, cfg.max_new_tokens
+        )
+        score = self.reward(rollouts)
+        adv = grpo.group_advantages(score.view(cfg.prompts, cfg.group_size)).flatten()
+        grpo.update(learner.policy, learner.optimizer, rollouts, adv, cfg)
+        metrics = rollout_metrics(rollouts, score)
         self.watch.stop(length=metrics["completions/mean_length"], reward=metrics["reward"])
 
 

@@ -1,7 +1,7 @@
 """A run's folder: what it holds, how it is written, how an interrupted run goes on.
 
     runs/NAME/config.json      the resolved config
-             /metrics.jsonl    one line a step, flushed as it is written
+             /metrics.jsonl    one line per step, flushed as it is written
              /samples.jsonl    a few completions with their rewards
              /checkpoint.pt    everything needed to go on: weights, optimizers, step
              /policy/          the trained model, an ordinary Hugging Face folder
@@ -70,11 +70,11 @@ def finished(folder: Path, settings: dict) -> bool:
     note = folder / "settings.json"
     if not note.exists():
         return False
-    compare(folder, json.loads(note.read_text()), settings)
+    refuse_other_settings(folder, json.loads(note.read_text()), settings)
     return True
 
 
-def compare(folder: Path, old: dict, new: dict) -> None:
+def refuse_other_settings(folder: Path, old: dict, new: dict) -> None:
     """Raise InputError where a folder's settings are not the ones asked for; it may have moved."""
     for name, value in json.loads(json.dumps(new)).items():
         if name != "output" and old.get(name) != value:
@@ -91,6 +91,10 @@ def read_jsonl(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines(True) if line.endswith("\n")]
 
 
+# --------------------------------------------------------------------------------------------------
+# The folder of one run
+
+
 @contextlib.contextmanager
 def interruptible():
     """Ctrl-C asks for a stop after this step, a second one stops at once. Yields stop() -> bool."""
@@ -101,8 +105,9 @@ def interruptible():
             raise KeyboardInterrupt
         asked.set()
 
+    # only the main thread may handle signals
     if threading.current_thread() is not threading.main_thread():
-        yield asked.is_set  # only the main thread may handle signals
+        yield asked.is_set
         return
     before = signal.signal(signal.SIGINT, ask)
     try:
@@ -112,16 +117,24 @@ def interruptible():
 
 
 def due(every: int, step: int, steps: int) -> bool:
-    """Whether what happens every so many steps, and at the end, happens at this one; 0 is never."""
+    """True every `every` steps and at the last one; never if `every` is 0."""
     return every > 0 and (step % every == 0 or step == steps)
 
 
 class Run:
-    """The folder of one run: opens it, logs to it, saves to it, resumes from it."""
+    """The folder of one run: opened, resumed, logged to and saved to by a training loop.
+
+    run = Run(cfg)                      refuses a folder that holds another run
+    run.resume(policy=..., ...)         loads the checkpoint, if there is one
+    for step in run.steps():            what is left to do
+        ...
+        run.log(row)
+        run.checkpoint(step)            every `save_every` steps
+    """
 
     def __init__(self, cfg):
         """Raises InputError when the folder holds a checkpoint made with other settings."""
-        self.folder = Path(cfg.output)
+        self.cfg, self.folder = cfg, Path(cfg.output)
         self.history: list[dict] = []
         config = dataclasses.asdict(cfg)
         path = self.folder / "config.json"
@@ -131,54 +144,44 @@ class Run:
                 raise InputError(
                     f"{self.folder} holds another kind of run: choose another --output"
                 )
-            compare(self.folder, old | {"steps": cfg.steps}, config)
+            refuse_other_settings(self.folder, old | {"steps": cfg.steps}, config)
         self.folder.mkdir(parents=True, exist_ok=True)
         write(path, json.dumps(config, indent=1) + "\n")
 
-    @contextlib.contextmanager
-    def steps(self, cfg, **parts):
-        """The steps that are left, from the checkpoint on; saves `parts` as it goes and at Ctrl-C.
+    def resume(self, **parts) -> None:
+        """Load the checkpoint, if any, into `parts` (modules, optimizers); `checkpoint` saves them.
 
-        A fresh run starts with step 0: nothing has been trained yet, evaluate.
+        Afterwards `history` holds the rows up to there; it is empty for a fresh run.
         """
-        done = self.resume(**parts)
-        with interruptible() as stop:
-            yield self._steps_after(done, cfg, stop, parts)
-
-    def _steps_after(self, done, cfg, stop, parts):
-        if not self.history:
-            yield 0
-        for step in tqdm(range(done + 1, cfg.steps + 1), desc=self.folder.name, disable=None):
-            yield step
-            if due(cfg.save_every, step, cfg.steps) or stop():
-                self.save(step, **parts)
-            if stop():
-                return
-
-    def resume(self, **parts) -> int:
-        """Load the checkpoint, if any, into `parts` (modules, optimizers) -> its step, or 0."""
-        path, step = self.folder / "checkpoint.pt", -1
+        self.parts, self.done, logged = parts, 0, -1
+        path = self.folder / "checkpoint.pt"
         if path.exists():
             saved = torch.load(path, map_location="cpu", weights_only=True)
-            step = saved["step"]
+            self.done = logged = saved["step"]
             for name, part in parts.items():
                 part.load_state_dict(saved[name])
-        for name in (
-            "metrics.jsonl",
-            "samples.jsonl",
-        ):  # forget what was logged after the checkpoint
-            rows = [row for row in read_jsonl(self.folder / name) if row["step"] <= step]
+        # forget what was logged after the checkpoint
+        for name in ("samples.jsonl", "metrics.jsonl"):
+            rows = [row for row in read_jsonl(self.folder / name) if row["step"] <= logged]
             write(self.folder / name, "".join(json.dumps(row) + "\n" for row in rows))
-            if name == "metrics.jsonl":
-                self.history = rows
-        return max(step, 0)
+        self.history = rows
 
-    def save(self, step: int, **parts) -> None:
-        temporary = self.folder / "checkpoint.tmp"
-        torch.save(
-            {"step": step} | {name: part.state_dict() for name, part in parts.items()}, temporary
-        )
-        os.replace(temporary, self.folder / "checkpoint.pt")
+    def steps(self):
+        """The steps that are left. Ctrl-C ends them after the step that is under way."""
+        left = range(self.done + 1, self.cfg.steps + 1)
+        with interruptible() as self.stopped:
+            for step in tqdm(left, desc=self.folder.name, disable=None):
+                yield step
+                if self.stopped():
+                    return
+
+    def checkpoint(self, step: int) -> None:
+        """Save the parts: every cfg.save_every steps, at the last one, and after Ctrl-C."""
+        if due(self.cfg.save_every, step, self.cfg.steps) or self.stopped():
+            temporary = self.folder / "checkpoint.tmp"
+            states = {name: part.state_dict() for name, part in self.parts.items()}
+            torch.save({"step": step} | states, temporary)
+            os.replace(temporary, self.folder / "checkpoint.pt")
 
     def log(self, row: dict) -> None:
         """Append one row to metrics.jsonl and to `history`."""
@@ -186,12 +189,31 @@ class Run:
         self.history.append(row)
         self._append("metrics.jsonl", row)
 
-    def log_samples(self, step: int, rollouts, reward: torch.Tensor, count: int = 4) -> None:
-        """Append the first `count` completions with what they earned."""
-        for text, problem, r in zip(rollouts.texts[:count], rollouts.problems, reward.tolist()):
+    def log_samples(self, step: int, rollouts, reward, correct, count: int = 4) -> None:
+        """Append one completion of each of the first `count` prompts: what it earned, is it right.
+
+        reward, correct: [B], numbers.
+        """
+        rows = range(0, len(rollouts.texts), rollouts.group_size)[:count]
+        for i, r, c in ((i, float(reward[i]), bool(correct[i])) for i in rows):
+            problem = rollouts.problems[i]
             row = {"step": step, "question": problem.question, "reference": problem.answer}
-            self._append("samples.jsonl", row | {"completion": text, "reward": round(r, 4)})
+            row |= {"completion": rollouts.texts[i], "reward": round(r, 4), "correct": c}
+            self._append("samples.jsonl", row)
 
     def _append(self, name: str, row: dict) -> None:
         with open(self.folder / name, "a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
+
+
+def summary(history: list[dict], output: str) -> str:
+    """One line on a finished run for whoever started it from a terminal."""
+    evaluated = [row for row in history if "eval/accuracy" in row]
+    if not evaluated:
+        return f"{history[-1]['step']} steps without an evaluation; logs: {output}/metrics.jsonl"
+    first, last = evaluated[0], evaluated[-1]
+    return (
+        f"accuracy on held-out problems: {first['eval/accuracy']:.2f} before, "
+        f"{last['eval/accuracy']:.2f} after {last['step']} steps\n"
+        f"logs: {output}/metrics.jsonl, samples.jsonl; policy: {output}/policy"
+    )

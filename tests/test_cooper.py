@@ -143,31 +143,34 @@ def fingerprint(model):
     return hash(b"".join(p.detach().numpy().tobytes() for p in model.parameters()))
 
 
-def test_each_stage_changes_only_its_own_weights(
-    untrained, cfg, make_rollouts, monkeypatch, tokenizer
-):
+def test_each_stage_changes_only_its_own_weights(untrained, cfg, make_rollouts, tokenizer):
     learner = grpo.start(cfg)
     torch.manual_seed(0)
     rm = RewardModel.load(untrained)
-    policy_before, rm_before = fingerprint(learner.policy), fingerprint(rm.model)
-    rollouts, _, row = cooper.grpo_step(learner, rm.reward, cfg, 1)
-    policy_after = fingerprint(learner.policy)
-    assert row["grad_norm"] > 0 and policy_after != policy_before
+    policy, optimizer = learner.policy, learner.optimizer
+    policy_before, rm_before = fingerprint(policy), fingerprint(rm.model)
+    rollouts = cooper.sample(policy, tokenizer, learner.problems[:4], 4, 8)
+    adv = grpo.group_advantages(rm.reward(rollouts).view(4, 4)).flatten()
+    stats = grpo.update(policy, optimizer, rollouts, adv, cfg)
+    policy_after = fingerprint(policy)
+    assert stats["grad_norm"] > 0 and policy_after != policy_before
     assert fingerprint(rm.model) == rm_before, "the policy stage touched the reward model"
     assert all(p.grad is None for p in rm.model.parameters())
 
-    monkeypatch.setattr(
-        cooper,
-        "make_negatives",
-        lambda a, t, r, positives, *x: ["I guess \\boxed{0}"] * len(positives),
-    )
-    hand_made = make_rollouts(TEXTS, PROBLEMS, 3)
+    rollouts = make_rollouts(TEXTS, PROBLEMS, 3)
+    positives = select_positives(rollouts, rewards.rule(rollouts), random.Random(0))
+    pairs = cooper.pair_up(rollouts, positives, ["I guess \\boxed{0}"] * 2)
+    assert [pair[:2] for pair in pairs] == [("1 + 1 = ?", "2"), ("3 + 3 = ?", "6")]
     optimizer = torch.optim.AdamW(rm.model.parameters(), lr=1e-3)
-    small = dataclasses.replace(cfg, prompts=3, group_size=3)
-    stats = cooper.reward_model_step(rm, optimizer, learner.policy, tokenizer, hand_made, small, 1)
-    assert stats["rm/valid_rate"] == pytest.approx(2 / 3)
+    cooper.update_reward_model(rm, optimizer, pairs, cfg)
     assert fingerprint(rm.model) != rm_before
-    assert fingerprint(learner.policy) == policy_after, "the reward-model stage touched the policy"
+    assert fingerprint(policy) == policy_after, "the reward-model stage touched the policy"
+
+
+def test_a_positive_without_a_negative_makes_no_pair(rollouts):
+    assert cooper.pair_up(rollouts, [0, 7], [None, "no"]) == [
+        ("3 + 3 = ?", "6", "I guess \\boxed{6}", "no")
+    ]
 
 
 def numbers(history):
@@ -217,4 +220,4 @@ def test_the_reward_model_moves_when_it_may(untrained, cfg, monkeypatch):
 def test_agreement_by_hand(rollouts):
     # The rule accepts rows 0, 2 and 7 (row 4 has no box); these scores accept 0, 1 and 7.
     score = torch.tensor([0.9, 0.6, 0.5, 0.1, 0.2, 0.0, 0.4, 0.8, 0.3])
-    assert cooper.agreement(score, rollouts) == pytest.approx(7 / 9)
+    assert cooper.agreement(score, rewards.rule(rollouts)) == pytest.approx(7 / 9)

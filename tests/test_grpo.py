@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import math
+import random
 
 import pytest
 import torch
@@ -11,7 +12,8 @@ import grpo
 import labels
 import rewards
 import rollout
-from data import InputError
+from data import InputError, Problem
+from eval import rollout_metrics
 from grpo import GRPOConfig, group_advantages, kl_estimate, policy_loss, token_logprobs
 from support import run
 
@@ -216,8 +218,6 @@ def test_gradient_does_not_depend_on_the_micro_batch(bigram, token_rollouts, nor
 
 
 def test_padding_and_batch_mates_do_not_matter(policy, make_rollouts):
-    from data import Problem
-
     problems = [Problem("7 + 5 = ?", "12"), Problem("7 + 5 - 3 + 4 = ?", "13")]
     rollouts = make_rollouts(["I guess \\boxed{12}", "7 plus 5 is 12 so \\boxed{13}"], problems, 1)
     before = rollouts.completion_ids.clone()
@@ -254,8 +254,6 @@ def test_token_logprobs_of_a_bigram_by_hand(bigram, token_rollouts):
 
 
 def test_chunked_logprobs_equal_those_in_one_piece(policy, make_rollouts, monkeypatch):
-    from data import Problem
-
     rollouts = make_rollouts(["7 plus 5 is 12 so \\boxed{12}"] * 2, [Problem("7 + 5 = ?", "12")], 2)
     logp, entropy = token_logprobs(policy, rollouts)
     (logp.sum() + entropy.sum()).backward()
@@ -271,8 +269,6 @@ def test_chunked_logprobs_equal_those_in_one_piece(policy, make_rollouts, monkey
 
 
 def test_the_eos_token_receives_gradient(policy, make_rollouts, tokenizer):
-    from data import Problem
-
     rollouts = make_rollouts(["I guess \\boxed{12}"], [Problem("7 + 5 = ?", "12")], 1)
     logp, _ = token_logprobs(policy, rollouts)
     last = int(rollouts.mask.sum()) - 1
@@ -354,21 +350,17 @@ def test_a_non_finite_update_is_skipped_and_counted(bigram, token_rollouts):
     assert torch.equal(policy.embed.weight, before)
 
 
-def test_the_rate_warms_up_by_steps(untrained):
-    cfg = GRPOConfig(
-        model=untrained,
-        prompts=2,
-        group_size=2,
-        max_new_tokens=2,
-        lr=0.4,
-        lr_warmup=4,
-        eval_problems=1,
-    )
-    learner, rates = grpo.start(cfg), []
-    for step in (1, 2, 4, 9):
-        grpo.grpo_step(learner, lambda r: torch.zeros(len(r.texts)), cfg, step)
-        rates.append(learner.optimizer.param_groups[0]["lr"])
-    assert rates == pytest.approx([0.1, 0.2, 0.4, 0.4])
+def test_the_rate_warms_up_by_steps(untrained, tmp_path, monkeypatch):
+    rates = []
+
+    def update(policy, optimizer, *rest):
+        rates.append(optimizer.param_groups[0]["lr"])
+        return {}
+
+    monkeypatch.setattr(grpo, "update", update)
+    cfg = short_run(untrained, tmp_path, lr=0.4, lr_warmup=4)
+    grpo.train(dataclasses.replace(cfg, steps=6))
+    assert rates == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.4, 0.4])
 
 
 # --------------------------------------------------------------------------------------------------
@@ -443,7 +435,7 @@ def test_what_is_held_out_later_is_not_trained_on_because_of_old_labels(
     cfg = short_run(untrained, tmp_path, reward="majority", data=str(file))
     grpo.start(cfg)
     learner = grpo.start(dataclasses.replace(cfg, eval_problems=6))
-    held_out = {p.question for p in learner.eval_problems}
+    held_out = {p.question for p in learner.held_out}
     assert len(held_out) == 6 and not held_out & {p.question for p in learner.problems}
 
 
@@ -489,16 +481,27 @@ def test_one_shot_trains_on_one_problem_that_depends_on_the_seed(untrained, tmp_
     ]
     assert [len(learner.problems) for learner in learners] == [1, 1, 1]
     assert len({learner.problems[0] for learner in learners}) == 3
-    rollouts, *_ = grpo.grpo_step(
-        learners[0], rewards.rule, short_run(untrained, tmp_path, reward="one_shot"), 1
-    )
-    assert len(set(rollouts.problems)) == 1 and len(rollouts.problems) == 16
+    drawn = grpo.draw_problems(learners[0].problems, 4, random.Random(0))
+    assert drawn == learners[0].problems * 4
 
 
-def test_accuracy_is_held_against_the_reference_whatever_the_reward(untrained, tmp_path):
+def test_a_step_draws_each_problem_at_most_once_if_there_are_enough():
+    for seed in range(20):
+        assert sorted(grpo.draw_problems(list(range(5)), 5, random.Random(seed))) == [0, 1, 2, 3, 4]
+
+
+def test_accuracy_is_held_against_the_reference_whatever_the_reward(make_rollouts):
     """With labels, too: the policy is paid for the label, and measured by the answer."""
-    cfg = short_run(untrained, tmp_path)
-    learner = grpo.start(cfg)
-    learner.problems = [dataclasses.replace(p, label="nonsense") for p in learner.problems]
-    rollouts, score, metrics = grpo.grpo_step(learner, rewards.REWARDS["majority"], cfg, 1)
-    assert score.sum() == 0 and metrics["accuracy"] == rewards.rule(rollouts).mean().item()
+    texts = [r"I guess \boxed{2}", r"I guess \boxed{3}", r"I guess \boxed{3}", r"\boxed{3}"]
+    rollouts = make_rollouts(texts, [Problem("1 + 1 = ?", "2", label="3")], 4)
+    metrics = rollout_metrics(rollouts, rewards.REWARDS["majority"](rollouts))
+    assert (metrics["reward"], metrics["accuracy"]) == (0.75, 0.25)
+
+
+@pytest.mark.parametrize(
+    "every, early, steps",
+    [(20, 0, [20, 40, 50]), (20, 6, [2, 4, 6, 20, 40, 50]), (0, 4, [2, 4]), (0, 0, [])],
+)
+def test_evaluations_are_close_together_at_first(every, early, steps):
+    cfg = GRPOConfig(steps=50, eval_every=every, eval_early=early)
+    assert [s for s in range(1, 51) if grpo.evaluation_due(cfg, s)] == steps

@@ -4,6 +4,7 @@ import dataclasses
 import importlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -25,7 +26,7 @@ ROOT = Path(__file__).parent.parent
 class Example:
     """Not used outside this test."""
 
-    rate: float | None = 0.2  # a share, 50 % say; none is off
+    rate: float | None = 0.2  # a share, 50 % say; None is off
     count: int = 3  # how many
     kind: Literal["a", "b"] = "a"  # which
     loud: bool = False  # whether
@@ -38,12 +39,12 @@ def test_flags_become_the_config():
     assert flags.parse_flags(Example, []) == Example()
     given = flags.parse_flags(Example, ["--rate", "0.5", "--count", "7", "--kind", "b", "--loud"])
     assert given == Example(0.5, 7, "b", True)
-    assert flags.parse_flags(Example, ["--rate", "none"]).rate is None
+    assert flags.parse_flags(Example, ["--rate", "None"]).rate is None
 
 
-def test_none_reaches_inherited_fields():
+def test_None_reaches_inherited_fields():
     for name in ("CooperConfig", "DemoConfig", "GRPOConfig"):
-        assert flags.parse_flags(CONFIGS[name], ["--clip_eps", "none"]).clip_eps is None
+        assert flags.parse_flags(CONFIGS[name], ["--clip_eps", "None"]).clip_eps is None
 
 
 @pytest.mark.parametrize(
@@ -52,13 +53,19 @@ def test_none_reaches_inherited_fields():
 def test_wrong_flags_are_refused(argv, capsys):
     with pytest.raises(SystemExit) as stop:
         flags.parse_flags(Example, argv)
-    assert stop.value.code == 2 and "error" in capsys.readouterr().err
+    message = capsys.readouterr().err
+    assert stop.value.code == 2 and argv[0] in message and "--help" in message
+
+
+def help_text(config, capsys) -> str:
+    """What --help prints, on one line and without its frame."""
+    with pytest.raises(SystemExit):
+        flags.parse_flags(config, ["--help"])
+    return " ".join(capsys.readouterr().out.replace("│", " ").split())
 
 
 def test_help_is_the_comment_beside_the_field(capsys):
-    with pytest.raises(SystemExit):
-        flags.parse_flags(Example, ["--help"])
-    assert "a share, 50 % say; none is off" in " ".join(capsys.readouterr().out.split())
+    assert "a share, 50 % say; None is off (default: 0.2)" in help_text(Example, capsys)
 
 
 CONFIGS = {
@@ -75,11 +82,13 @@ CONFIGS = {
 
 
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
-def test_every_field_has_a_note_for_help_and_is_read_somewhere(config):
-    notes = flags.field_notes(config)
+def test_every_field_has_a_help_text_and_is_read_somewhere(config, capsys):
+    printed = help_text(config, capsys)
     code = "".join(p.read_text() for p in [*ROOT.glob("*.py"), *ROOT.glob("[es]*/*.py")])
     for field in dataclasses.fields(config):
-        assert field.name in notes, f"{field.name} has no comment: --help would say nothing"
+        # --name TYPE text (default: ...), and of a switch: --name, --no_name text (default: ...)
+        found = re.search(rf"--{field.name}(?:, --no_\w+| \S+) (.*?)\(default: ", printed)
+        assert found and found[1].strip(), f"{field.name} has no comment: --help says nothing"
         assert f"cfg.{field.name}" in code, f"{field.name} is a dead knob"
 
 
@@ -125,21 +134,30 @@ def start(cfg):
     return cooper.train(cfg)
 
 
+def after_updates(count, action):
+    """cooper.update, with an action after it in the step of that number."""
+    calls = []
+
+    def update(*arguments):
+        stats = grpo.update(*arguments)
+        calls.append(stats)
+        if len(calls) == count:
+            action()
+        return stats
+
+    return update
+
+
 @pytest.mark.parametrize("killed_in_step", [1, 3, 4])
 def test_a_killed_run_resumes_to_the_same_numbers(cfg, tmp_path, monkeypatch, killed_in_step):
     whole = start(dataclasses.replace(cfg, output=str(tmp_path / "whole")))
-    step = cooper.grpo_step
 
-    def killed(learner, reward, config, number):
-        result = step(learner, reward, config, number)
-        if number == killed_in_step:
-            raise MemoryError  # the policy has moved, nothing of this step was saved
-        return result
+    def killed():
+        raise MemoryError  # the policy has moved, nothing of this step was saved
 
-    monkeypatch.setattr(cooper, "grpo_step", killed)
-    with pytest.raises(MemoryError):
+    with monkeypatch.context() as patch, pytest.raises(MemoryError):
+        patch.setattr(cooper, "update", after_updates(killed_in_step, killed))
         start(cfg)
-    monkeypatch.setattr(cooper, "grpo_step", step)
     resumed = start(cfg)
     assert without_times(resumed) == without_times(whole)
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
@@ -175,18 +193,13 @@ def test_another_kind_of_run_in_the_same_folder_is_refused(cfg):
 
 
 def test_ctrl_c_saves_and_returns(cfg, monkeypatch):
-    step = cooper.grpo_step
-
-    def interrupted(learner, reward, config, number):
-        if number == 3:
-            os.kill(os.getpid(), signal.SIGINT)
-        return step(learner, reward, config, number)
-
-    monkeypatch.setattr(cooper, "grpo_step", interrupted)
+    before = signal.getsignal(signal.SIGINT)
+    pressed = after_updates(3, lambda: os.kill(os.getpid(), signal.SIGINT))
+    monkeypatch.setattr(cooper, "update", pressed)
     history = start(cfg)
     assert history[-1]["step"] == 3
     assert torch.load(Path(cfg.output) / "checkpoint.pt")["step"] == 3
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_a_run_leaves_a_policy_that_loads_and_nothing_temporary(cfg):
@@ -196,7 +209,11 @@ def test_a_run_leaves_a_policy_that_loads_and_nothing_temporary(cfg):
     load_policy(str(Path(cfg.output) / "policy"))
     assert not [p for p in Path(cfg.output).iterdir() if "tmp" in p.name]
     samples = run.read_jsonl(Path(cfg.output) / "samples.jsonl")
-    assert set(samples[0]) == {"step", "question", "reference", "completion", "reward"}
+    assert set(samples[0]) == {
+        "step", "question", "reference", "completion", "reward", "correct",
+    }  # fmt: skip
+    questions = [row["question"] for row in samples]
+    assert len(questions) == len(set(questions)) == 4, "one completion of each prompt"
 
 
 def test_a_last_line_cut_off_by_a_kill_is_left_out(tmp_path):
