@@ -38,10 +38,11 @@ import torch
 
 import grpo
 import rewards
+from annotation import Example
 from data import InputError, draw_problems, rewrite_prompt
-from eval import eval_metrics, rollout_metrics
-from grpo import GRPOConfig, evaluation_due, group_advantages, learning_rate, update
-from reward_model import Example, RewardModel, measure, pairwise_loss
+from eval import eval_metrics, evaluation_due, rollout_metrics
+from grpo import GRPOConfig, group_advantages, update
+from reward_model import RewardModel, measure, pairwise_loss
 from rollout import Rollouts, load_policy, sample
 from support.flags import command_line
 from support.optimize import norm_stats, optimizer_step
@@ -55,10 +56,12 @@ class CooperConfig(GRPOConfig):
     rm_model: str = "runs/demo/rm"  # reward model to start from: folder with one label
     assistant: str | None = None  # LLM that writes the negatives, frozen; None takes model
 
-    rm_lr: float = 3e-4  # of AdamW; 1e-5 for a real LLM; 0 freezes the reward model
+    lr: float = 1e-4  # of AdamW; 1e-6 for a real LLM
+    steps: int = 120  # rollout phases
+    rm_lr: float = 1e-3  # of AdamW, ten times lr as in the paper; 0 freezes the reward model
     rm_minibatches: int = 1  # updates per step, each on its share of the pairs
     rm_micro_batch: int | None = None  # pairs per forward pass; None takes the whole minibatch
-    negatives: Literal["rollouts", "assistant"] = "rollouts"  # rejected by the rule | rewritten
+    negatives: Literal["assistant", "rollouts"] = "assistant"  # rewritten | rejected by the rule
     max_retries: int = 3  # further tries of the assistant where a rewrite is not wrong
     assistant_temperature: float = 0.7  # of the assistant's sampling
     assistant_max_new_tokens: int = 32  # length limit of a rewrite, tokens
@@ -232,7 +235,7 @@ def train(cfg: CooperConfig) -> list[dict]:
 
     for step in run.steps():
         began, generator = time.time(), torch_rng(policy.device, cfg.seed, "step", step)
-        optimizer.param_groups[0]["lr"] = learning_rate(cfg, step)
+        optimizer.param_groups[0]["lr"] = cfg.lr * min(1.0, step / max(cfg.lr_warmup, 1))
 
         # 1 sample
         problems = draw_problems(learner.problems, N, rng(cfg.seed, "problems", step))

@@ -4,7 +4,7 @@ r"""Accuracy over k samples, pass@k and the share of code, with intervals.
     pass@k   = 1 - C(n - c, k) / C(n, k), of n samples c correct           arXiv:2107.03374, eq. 1
 
 Correct means that the last \boxed{} equals the reference by the rule verifier. Defaults are
-Cooper's: 8 samples a problem at temperature 0.7, top-p 0.95. `--temperature 0` decodes greedily.
+Cooper's: 8 samples per problem at temperature 0.7, top-p 0.95. `--temperature 0` decodes greedily.
 
     python eval.py --model runs/demo/policy --data arithmetic
     python eval.py --model DIR --data gsm8k_test.jsonl --limit 100 --max_new_tokens 512
@@ -22,7 +22,7 @@ import rewards
 from data import load_problems
 from rollout import load_policy, sample
 from support.flags import command_line
-from support.run import torch_rng, write
+from support.run import due, torch_rng, write
 
 
 def pass_at_k(n: int, c: int, k: int) -> float:
@@ -64,7 +64,7 @@ def evaluate(
     keep: list | None = None,
     quiet: bool = True,
 ) -> dict:
-    """Sample `samples` completions a problem and score them by the rule.
+    """Sample `samples` completions per problem and score them by the rule.
 
     batch: completions sampled at a time. keep: a list that receives every row as a dict.
     Returns accuracy, accuracy_low, accuracy_high (95 %), pass@1, pass@2, ... up to `samples`, the
@@ -82,7 +82,7 @@ def evaluate(
         )
         right = rewards.rule(rollouts)
         correct += right.view(len(part), samples).sum(1).int().tolist()
-        boxed += rewards.format(rollouts).tolist()
+        boxed += rewards.boxed(rollouts).tolist()
         code += rewards.python(rollouts).tolist()
         length += rollouts.mask.sum(1).tolist()
         truncated += rollouts.truncated.tolist()
@@ -121,6 +121,12 @@ def rollout_metrics(rollouts, reward: torch.Tensor) -> dict:
     }
 
 
+def evaluation_due(cfg, step: int) -> bool:
+    """Every `eval_every` steps and at the last; besides, every other step up to `eval_early`."""
+    early = step <= cfg.eval_early and step % 2 == 0
+    return due(cfg.eval_every, step, cfg.steps) or early
+
+
 def eval_metrics(learner, cfg) -> dict:
     """Accuracy on learner.held_out, sampled and greedy, by the rule whatever the reward.
 
@@ -152,14 +158,14 @@ class EvalConfig:
     model: str = "runs/demo/policy"  # folder or hub name of a causal LM
     data: str = "arithmetic"  # "arithmetic", a .jsonl file, or a named benchmark
     split: str = "test"  # "train" or "test"; files are taken whole
-    limit: int | None = 200  # problems, drawn with --seed; none takes all
-    samples: int = 8  # completions a problem
+    limit: int | None = 200  # problems, drawn with --seed; None takes all
+    samples: int = 8  # completions per problem
     temperature: float = 0.7  # 0 decodes greedily (and then one sample is enough)
     top_p: float = 0.95  # 1 samples the full distribution
-    max_new_tokens: int = 32  # tokens a completion; real models want 512 or more
+    max_new_tokens: int = 32  # tokens per completion; real models want 512 or more
     batch: int = 256  # completions sampled at a time
     seed: int = 0  # of the sampling
-    output: str | None = None  # .jsonl file for every completion; none keeps none
+    output: str | None = None  # .jsonl file for every completion; None keeps none
 
 
 def completions(cfg: EvalConfig, model: str) -> tuple[dict, list[dict]]:

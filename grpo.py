@@ -41,11 +41,11 @@ import torch
 import labels
 import rewards
 from data import InputError, draw_problems, training_and_held_out
-from eval import eval_metrics, rollout_metrics
+from eval import eval_metrics, evaluation_due, rollout_metrics
 from rollout import load_policy, sample, token_logprobs
 from support.flags import command_line
 from support.optimize import norm_stats, optimizer_step
-from support.run import Run, due, rng, save_model, summary, torch_rng
+from support.run import Run, rng, save_model, summary, torch_rng
 
 
 @dataclass(frozen=True)
@@ -181,10 +181,6 @@ def policy_loss(logp, logp_old, adv, mask, cfg, logp_ref=None, normaliser=None, 
     return loss, {k: ((v.detach() * mask).sum() / count).item() for k, v in stats.items()}
 
 
-# --------------------------------------------------------------------------------------------------
-# Stage 4
-
-
 def update(policy, optimizer, rollouts, adv, cfg, reference=None, generator=None) -> dict:
     """Stage 4: `inner_epochs` passes over the rollouts, `minibatches` updates per pass; adv: [B].
 
@@ -196,7 +192,10 @@ def update(policy, optimizer, rollouts, adv, cfg, reference=None, generator=None
         order = torch.randperm(len(adv), generator=generator, device=adv.device)
         for minibatch in order.tensor_split(cfg.minibatches):
             normaliser = loss_normaliser(rollouts.mask[minibatch], cfg)
-            for rows in micro_batches(minibatch, rollouts.mask, cfg.micro_batch):
+            if cfg.micro_batch is not None:
+                # rows of like length together: less padding to compute, the same gradient
+                minibatch = minibatch[rollouts.mask[minibatch].sum(1).argsort(stable=True)]
+            for rows in minibatch.split(cfg.micro_batch or len(minibatch)):
                 part, logp_ref = rollouts.rows(rows), None
                 logp, entropy = token_logprobs(policy, part, cfg.temperature)
                 if reference is not None:
@@ -216,16 +215,6 @@ def update(policy, optimizer, rollouts, adv, cfg, reference=None, generator=None
             norms.append(optimizer_step(policy, optimizer, cfg.max_grad_norm))
     means = {name: value / tokens for name, value in sums.items()}
     return means | norm_stats(norms) | {"sampling/sampling_logp_difference/max": furthest}
-
-
-def micro_batches(rows: torch.Tensor, mask: torch.Tensor, size: int | None):
-    """The row indices of a minibatch in parts of at most `size`; None: in one part.
-
-    Rows of like length go together, which leaves less padding to compute; the gradient is the same.
-    """
-    if size is None:
-        return (rows,)
-    return rows[mask[rows].sum(1).argsort(stable=True)].split(size)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -267,27 +256,14 @@ def start(cfg: GRPOConfig) -> Learner:
     for field in ("final_logit_softcapping", "logits_scaling", "logit_scale"):
         if getattr(policy.config, field, None) not in (None, 1, 1.0):
             raise InputError(f"{cfg.model}: {field} changes the logits, which training leaves out")
-    if labels.needs_labels(cfg.reward) and any(p.label is None for p in problems):
-        problems = labels.labelled(cfg, policy, tokenizer, problems)
     return Learner(
         policy=policy,
         tokenizer=tokenizer,
         optimizer=torch.optim.AdamW(policy.parameters(), lr=cfg.lr, weight_decay=cfg.weight_decay),
         reference=load_policy(cfg.model)[0].requires_grad_(False) if cfg.kl_coef else None,
-        problems=labels.training_problems(cfg.reward, problems, rng(cfg.seed, "one shot")),
+        problems=labels.problems_for(cfg, policy, tokenizer, problems),
         held_out=held_out,
     )
-
-
-def learning_rate(cfg: GRPOConfig, step: int) -> float:
-    """Linear warm-up over `lr_warmup` steps, then constant."""
-    return cfg.lr * min(1.0, step / max(cfg.lr_warmup, 1))
-
-
-def evaluation_due(cfg: GRPOConfig, step: int) -> bool:
-    """Every `eval_every` steps and at the last; besides, every other step up to `eval_early`."""
-    early = step <= cfg.eval_early and step % 2 == 0
-    return due(cfg.eval_every, step, cfg.steps) or early
 
 
 def train(cfg: GRPOConfig, reward=None) -> list[dict]:
@@ -306,7 +282,7 @@ def train(cfg: GRPOConfig, reward=None) -> list[dict]:
 
     for step in run.steps():
         began, generator = time.time(), torch_rng(policy.device, cfg.seed, "step", step)
-        optimizer.param_groups[0]["lr"] = learning_rate(cfg, step)
+        optimizer.param_groups[0]["lr"] = cfg.lr * min(1.0, step / max(cfg.lr_warmup, 1))
 
         # 1 sample
         problems = draw_problems(learner.problems, N, rng(cfg.seed, "problems", step))

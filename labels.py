@@ -13,7 +13,7 @@ from tqdm import tqdm
 from data import InputError, Problem
 from rewards import REWARDS, label, majority_vote, terms
 from rollout import sample
-from support.run import torch_rng, write
+from support.run import rng, torch_rng, write
 from verifier import equivalent
 
 
@@ -43,7 +43,8 @@ def vote_labels(
 def labelled(cfg, policy, tokenizer, problems: list[Problem]) -> list[Problem]:
     """The problems with the initial policy's votes; kept in cfg.output for when the run resumes."""
     path, settings = Path(cfg.output, "labels.json"), asdict(cfg)
-    for field in ("output", "steps"):  # what may differ
+    # what may differ
+    for field in ("output", "steps"):
         settings.pop(field)
     kept = json.loads(path.read_text()) if path.exists() else {}
     if kept.get("settings") != settings:
@@ -62,13 +63,20 @@ def needs_labels(name: str) -> bool:
     return any(REWARDS[base] is label for base, _ in terms(name))
 
 
-def training_problems(name: str, problems: list[Problem], rng) -> list[Problem]:
+def training_problems(name: str, problems: list[Problem], random) -> list[Problem]:
     """What the reward of that name trains on; with labels, if needs_labels. Raises InputError."""
     names = {base for base, _ in terms(name)}
     if "incorrect" in names:
         problems = [p for p in problems if not equivalent(p.label, p.answer)]
     if "one_shot" in names:
-        problems = [rng.choice(problems)] if problems else []
+        problems = [random.choice(problems)] if problems else []
     if not problems:
         raise InputError(f"reward {name!r} finds no problem to train on: give it more of them")
     return problems
+
+
+def problems_for(cfg, policy, tokenizer, problems: list[Problem]) -> list[Problem]:
+    """What the reward cfg.reward trains on, with labels where it needs them and none are given."""
+    if needs_labels(cfg.reward) and any(problem.label is None for problem in problems):
+        problems = labelled(cfg, policy, tokenizer, problems)
+    return training_problems(cfg.reward, problems, rng(cfg.seed, "one shot"))

@@ -1,4 +1,4 @@
-r"""Every reward is a function `reward(rollouts) -> [B]`: one number a completion.
+r"""Every reward is a function `reward(rollouts) -> [B]`: one number per completion.
 
 The rule verifier gives one, a reward model gives another (`reward_model.RewardModel.reward`), and
 so does any function of yours: GRPO with rules, GRPO on a frozen reward model and Cooper are the
@@ -15,7 +15,7 @@ same loop. Here are those of Spurious Rewards (arXiv:2506.10947, section 2 and a
     no_repetition   no phrase comes ten times in a row               every problem
     random          a coin of chance gamma says so                   every problem
 
-Votes are taken before training (`vote_labels`) unless a data file brings a "label" with each. Names
+Votes are taken before training (labels.py) unless a data file brings a "label" with each. Names
 combine: "rule and not python" is rule * (1 - python). What differs from the paper: an answer counts
 only in a box, since that is what the prompt asks for (its grader also takes the last number of a
 text); the one problem is drawn by seed; ttrl trains on training problems, not on the test's.
@@ -42,7 +42,7 @@ def label(rollouts: Rollouts) -> torch.Tensor:
     r"""1 where the last \boxed{} equals the problem's label, whatever the reference says."""
     if any(problem.label is None for problem in rollouts.problems):
         raise InputError(
-            "a problem without a label: cfg.reward must name the reward, or vote_labels"
+            "a problem without a label: cfg.reward must name the reward, or labels.vote_labels"
         )
     pairs = zip(rollouts.texts, rollouts.problems)
     return torch.tensor([float(verify(text, p.label, require_box=True)) for text, p in pairs])
@@ -58,7 +58,7 @@ def ttrl(rollouts: Rollouts) -> torch.Tensor:
     return torch.tensor(reward)
 
 
-def format(rollouts: Rollouts) -> torch.Tensor:
+def boxed(rollouts: Rollouts) -> torch.Tensor:
     r"""1 where there is a non-empty \boxed{}, right or wrong."""
     return torch.tensor([float(bool(extract_answer(t, require_box=True))) for t in rollouts.texts])
 
@@ -78,19 +78,34 @@ def no_repetition(rollouts: Rollouts) -> torch.Tensor:
     return torch.tensor([float(not repeats(text)) for text in rollouts.texts])
 
 
-def random(rollouts: Rollouts, gamma: float = 0.5) -> torch.Tensor:
+def coin(rollouts: Rollouts, gamma: float = 0.5) -> torch.Tensor:
     """1 with chance gamma, each completion by itself, whatever it says."""
-    # The generator goes on from the sampling: seeded by the step, so a resumed run flips the same.
+    # the generator goes on from the sampling: seeded by the step, so a resumed run flips the same
     generator = rollouts.generator
     to = generator.device if generator else "cpu"
     coins = torch.rand(len(rollouts.texts), generator=generator, device=to)
-    return (coins < gamma).float().cpu()  # where the other rewards are
+    # where the other rewards are
+    return (coins < gamma).float().cpu()
 
 
 REWARDS = {
-    "rule": rule, "one_shot": rule, "majority": label, "incorrect": label, "ttrl": ttrl,
-    "format": format, "python": python, "no_repetition": no_repetition, "random": random,
-}  # fmt: skip
+    "rule": rule,
+    "one_shot": rule,
+    "majority": label,
+    "incorrect": label,
+    "ttrl": ttrl,
+    "format": boxed,
+    "python": python,
+    "no_repetition": no_repetition,
+    "random": coin,
+}
+
+
+def __getattr__(name: str):
+    """rewards.format and rewards.random: the table's names, which would hide Python's own here."""
+    if name in REWARDS:
+        return REWARDS[name]
+    raise AttributeError(name)
 
 
 def terms(name: str) -> list[tuple[str, bool]]:
@@ -112,22 +127,22 @@ def by_name(name: str, gamma: float = 0.5):
     if not 0 <= gamma <= 1:
         raise InputError(f"gamma must be between 0 and 1, not {gamma}")
     parts = [
-        (partial(random, gamma=gamma) if base == "random" else REWARDS[base], wanted)
+        (partial(coin, gamma=gamma) if base == "random" else REWARDS[base], wanted)
         for base, wanted in terms(name)
     ]
 
     def reward(rollouts: Rollouts) -> torch.Tensor:
-        total = 1.0
+        total = torch.ones(len(rollouts.texts))
         for function, wanted in parts:
             value = function(rollouts)
             total = total * (value if wanted else 1 - value)
         return total
 
-    return parts[0][0] if len(parts) == 1 and parts[0][1] else reward
+    return reward
 
 
 # --------------------------------------------------------------------------------------------------
-# Votes, and the problems that some rewards train on
+# What two of them look for
 
 
 def majority_vote(texts: list[str]) -> str | None:

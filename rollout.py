@@ -37,9 +37,7 @@ class Rollouts:
     prompt_mask: torch.Tensor  # [B, P] int64, 1 on real tokens
     completion_ids: torch.Tensor  # [B, T] int64, padded on the right
     mask: torch.Tensor  # [B, T] float, 1 up to and including the first EOS
-    logp: (
-        torch.Tensor
-    )  # [B, T] float, log-probability of each token when it was sampled; 0 off the mask
+    logp: torch.Tensor  # [B, T] float, log-probability when it was sampled; 0 off the mask
     truncated: torch.Tensor  # [B] bool, ran into the length limit without an EOS
     texts: list[str]  # B completions without special tokens
     problems: list[Problem]  # B, each repeated group_size times
@@ -131,8 +129,10 @@ def chat_ids(tokenizer, message: str) -> list[int]:
 # Sampling
 
 
-def draw(logits, temperature=1.0, top_p=1.0, generator=None) -> tuple[torch.Tensor, torch.Tensor]:
-    """One token a row and its log-probability under the distribution that it was drawn from.
+def draw_token(
+    logits, temperature=1.0, top_p=1.0, generator=None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """One token per row and its log-probability under the distribution that it was drawn from.
 
     logits: [B, V]. temperature: 0 takes the most likely token, with log-probability 0.
     top_p: smallest set of most likely tokens whose mass reaches top_p, renormalised; 1 keeps all.
@@ -179,7 +179,7 @@ def sample(
 ) -> Rollouts:
     """`group_size` completions of each problem -> Rollouts of len(problems) * group_size rows.
 
-    prompts: messages in place of "solve this", one a problem, for the assistant and the judge.
+    prompts: messages in place of "solve this", one per problem, for the assistant and the judge.
     Raises InputError: no chat template; prompt and completion together exceed the model's context.
     """
     messages = prompts or [solve_prompt(problem.question) for problem in problems]
@@ -200,7 +200,7 @@ def sample(
             max_new_tokens,
             eos=torch.tensor(eos_ids(policy, tokenizer), device=ids.device),
             pad=pad,
-            choose=lambda logits: draw(logits, temperature, top_p, generator),
+            choose=lambda logits: draw_token(logits, temperature, top_p, generator),
         )
     inside = torch.arange(completion.shape[1], device=ids.device) < count[:, None]  # [B, T]
     tokens = [row[:n] for row, n in zip(completion.tolist(), count.tolist())]
@@ -289,9 +289,8 @@ def token_logprobs(policy, rollouts: Rollouts, temperature: float = 1.0):
         chunk = max(1, CHUNK_ELEMENTS // head.weight.shape[0])
         parts = []
         for h, y in zip(hidden.split(chunk), target.split(chunk)):
-            if (
-                hidden.requires_grad and len(hidden) > chunk
-            ):  # recompute logits backwards, do not keep them
+            # recompute logits in the backward pass, do not keep them
+            if hidden.requires_grad and len(hidden) > chunk:
                 parts.append(checkpoint(_score, head, h, y, temperature, use_reentrant=False))
             else:
                 parts.append(_score(head, h, y, temperature))

@@ -12,10 +12,10 @@ and some without the \boxed{}. Supervised training (`warm_up`) on a mixture of t
 all (a `Prior`), gives a policy that knows the arithmetic but samples the mistakes that it was
 taught too. A mistake is a *slip*, any other number, which a policy that grows more confident makes
 less often; or a *habit*, the last operation left out, which it makes more often where most
-solutions do. The same model also learns the two helper seats of Cooper, each behind its
-instruction: the *assistant*, which rewrites a correct solution into a wrong one, and the *judge*.
+solutions do. The same model also learns two other roles of Cooper, each behind its instruction: the
+*assistant*, which rewrites a correct solution into a wrong one, and the *judge*.
 
-The tokenizer is word-level, one token a number; each instruction of data.py is one token, so that
+The tokenizer is word-level, one token per number; each instruction of data.py is one token, so that
 the toy and a real Qwen are prompted with the same text. Both are ordinary Hugging Face folders.
 NOTE: the warm-up draws from all questions, those of the test split too: it is the pretraining of
 this world. What is held out is held out from RL and from the reward model.
@@ -43,28 +43,58 @@ STRATEGIES = ("guess", "words", "python")
 
 
 @dataclass(frozen=True)
+class Strategy:
+    """How common a way of solving is in the warm-up texts, and how often it goes wrong."""
+
+    share: float  # of the solutions
+    slip: float  # chance of a wrong result: of the whole sum for guess, of each step otherwise
+    habit: float = 0.0  # chance that the last operation is left out
+
+
+@dataclass(frozen=True)
 class Prior:
-    """What the warm-up texts look like: how common each strategy is, and how often it is wrong."""
+    """What the warm-up texts look like; the three shares sum to 1."""
 
-    share: tuple[float, float, float]  # of guess, words, python; sums to 1
-    error: tuple[float, float, float]  # chance of a slip: guess once, the others per step
-    habit: tuple[float, float, float] = (0, 0, 0)  # chance that the last operation is left out
-    box: float = 0.8  # share of solutions with a \boxed{}
+    guess: Strategy
+    words: Strategy
+    python: Strategy
+    box: float = 0.8  # share of solutions with a \\boxed{}
 
 
-# Cooper's demo starts from "mixed". The others are for spurious.py: accuracy with code and without
-# is about that of table 1 of Spurious Rewards (Qwen2.5-Math-7B 61 % and 28 %, OLMo2-7B-SFT 21 % and
-# 40 %), and so is Qwen's share of code (65 %); OLMo's is 98 %, which would leave nothing to choose.
+# Cooper's three arms start from "mixed". The others are for the spurious rewards: accuracy with
+# code and without is about that of table 1 of Spurious Rewards (Qwen2.5-Math-7B 61% and 28%,
+# OLMo2-7B-SFT 21% and 40%), and so is Qwen's share of code (65%); OLMo's is 98%, which would leave
+# nothing to choose.
 PRIORS = {
-    "mixed": Prior(share=(0.50, 0.20, 0.30), error=(0.90, 0.15, 0.04)),
+    "mixed": Prior(
+        guess=Strategy(share=0.50, slip=0.90),
+        words=Strategy(share=0.20, slip=0.15),
+        python=Strategy(share=0.30, slip=0.04),
+    ),
     # code common and accurate
-    "qwen_math": Prior((0.15, 0.20, 0.65), error=(0.30, 0.05, 0.05), habit=(0.70, 0.45, 0.15)),
+    "qwen_math": Prior(
+        guess=Strategy(share=0.15, slip=0.30, habit=0.70),
+        words=Strategy(share=0.20, slip=0.05, habit=0.45),
+        python=Strategy(share=0.65, slip=0.05, habit=0.15),
+    ),
     # the same, confident: the chance of code is out of the upper bound's reach, 0.9 * 1.2 > 1
-    "qwen_confident": Prior((0.03, 0.07, 0.90), error=(0.30, 0.05, 0.05), habit=(0.70, 0.45, 0.15)),
+    "qwen_confident": Prior(
+        guess=Strategy(share=0.03, slip=0.30, habit=0.70),
+        words=Strategy(share=0.07, slip=0.05, habit=0.45),
+        python=Strategy(share=0.90, slip=0.05, habit=0.15),
+    ),
     # code rare and inaccurate
-    "llama": Prior((0.30, 0.67, 0.03), error=(0.30, 0.05, 0.05), habit=(0.70, 0.35, 0.75)),
+    "llama": Prior(
+        guess=Strategy(share=0.30, slip=0.30, habit=0.70),
+        words=Strategy(share=0.67, slip=0.05, habit=0.35),
+        python=Strategy(share=0.03, slip=0.05, habit=0.75),
+    ),
     # code common and inaccurate
-    "olmo_sft": Prior((0.05, 0.25, 0.70), error=(0.30, 0.05, 0.05), habit=(0.70, 0.35, 0.75)),
+    "olmo_sft": Prior(
+        guess=Strategy(share=0.05, slip=0.30, habit=0.70),
+        words=Strategy(share=0.25, slip=0.05, habit=0.35),
+        python=Strategy(share=0.70, slip=0.05, habit=0.75),
+    ),
 }
 
 
@@ -106,13 +136,16 @@ def write_solution(
     return f"{words} \\boxed{{{total}}}" if box else f"{words} {total}"
 
 
+def draw_strategy(rng: random.Random, prior: Prior) -> str:
+    return rng.choices(STRATEGIES, [getattr(prior, name).share for name in STRATEGIES])[0]
+
+
 def sampled_solution(question: str, rng: random.Random, prior: Prior) -> str:
     """A solver who works as the prior says."""
-    strategy = rng.choices(STRATEGIES, prior.share)[0]
-    kind = STRATEGIES.index(strategy)
-    box = rng.random() < prior.box
-    short = prior.habit[kind] > 0 and rng.random() < prior.habit[kind]
-    return write_solution(question, strategy, rng, prior.error[kind], box=box, short=short)
+    name = draw_strategy(rng, prior)
+    strategy, box = getattr(prior, name), rng.random() < prior.box
+    short = strategy.habit > 0 and rng.random() < strategy.habit
+    return write_solution(question, name, rng, strategy.slip, box=box, short=short)
 
 
 def solve_example(rng: random.Random, prior: Prior) -> tuple[str, str]:
@@ -124,7 +157,7 @@ def solve_example(rng: random.Random, prior: Prior) -> tuple[str, str]:
 def rewrite_example(rng: random.Random, prior: Prior) -> tuple[str, str]:
     """(prompt, completion) of the assistant: same strategy, one slip, what follows builds on it."""
     question = data.arithmetic_problem(rng, rng.choice((3, 4))).question
-    strategy = rng.choices(STRATEGIES, prior.share)[0]
+    strategy = draw_strategy(rng, prior)
     steps = 1 if strategy == "guess" else (len(question.split()) - 3) // 2
     slip = rng.randrange(steps + 1)
     right, wrong = (write_solution(question, strategy, rng, slip=s) for s in (None, slip))
@@ -218,16 +251,11 @@ ROLES = ((solve_example, 64), (rewrite_example, 16), (judge_example, 48))
 
 def encode(tokenizer, examples) -> tuple[torch.Tensor, torch.Tensor]:
     """(prompt, completion) pairs -> input_ids, labels [B, L]; -100, no loss, off the completion."""
-    prompts = [
-        tokenizer.apply_chat_template(
-            [{"role": "user", "content": p}], tokenize=False, add_generation_prompt=True
-        )
-        for p, _ in examples
-    ]
-    prompts = tokenizer(prompts, add_special_tokens=False).input_ids
-    answers = tokenizer(
-        [c + tokenizer.eos_token for _, c in examples], add_special_tokens=False
-    ).input_ids
+    chats = [[{"role": "user", "content": prompt}] for prompt, _ in examples]
+    texts = tokenizer.apply_chat_template(chats, tokenize=False, add_generation_prompt=True)
+    prompts = tokenizer(texts, add_special_tokens=False).input_ids
+    completions = [completion + tokenizer.eos_token for _, completion in examples]
+    answers = tokenizer(completions, add_special_tokens=False).input_ids
     length = max(len(p) + len(a) for p, a in zip(prompts, answers))
     ids = torch.full((len(examples), length), tokenizer.pad_token_id)
     labels = torch.full_like(ids, -100)
@@ -241,7 +269,7 @@ def encode(tokenizer, examples) -> tuple[torch.Tensor, torch.Tensor]:
 class WarmUpConfig:
     prior: Literal[tuple(PRIORS)] = "mixed"  # what the policy is taught, see PRIORS
     output: str = "runs/demo/policy"  # folder of the policy
-    helpers: bool = True  # teach the seats of assistant and judge as well; Cooper needs them
+    helpers: bool = True  # teach the roles of assistant and judge as well; Cooper needs them
     steps: int = 800  # updates
     muon_lr: float = 0.02  # of the weight matrices (Muon), decaying linearly to 0
     lr: float = 3e-3  # of embeddings, norms and biases (AdamW), likewise

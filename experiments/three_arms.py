@@ -4,14 +4,17 @@
     frozen   GRPO on a frozen reward model              hacked: its score rises, true accuracy falls
     cooper   GRPO on a reward model that learns along   not hacked
 
+A fourth arm, `rollouts`, is Cooper with negatives that the rule rejects instead of an assistant's.
+
     python -m experiments.three_arms --seed 1 --output runs/demo1
 
-Every stage is kept under `output`; a second call does only what is missing. All flags of cooper.py
-are here and reach every arm, but for model, rm_model and reward, which the demo sets; `seed` also
-reaches the warm-up and the reward model.
+Every stage is kept under `output`; a second call does only what is missing. Takes every flag of
+cooper.py except --model, --rm_model and --reward, which it sets itself; `seed` also reaches the
+warm-up and the reward model.
 """
 
 import dataclasses
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -20,17 +23,44 @@ import cooper
 import grpo
 import reward_model
 import tiny
-from experiments.three_arms_report import PlotConfig, report
+from data import load_problems
+from eval import evaluate
+from experiments.three_arms_report import ReportConfig, report
+from rollout import load_policy
+from support.errors import InputError
 from support.flags import command_line
+
+# arm: (what is printed about it, its loop, its config class, what differs from the flags)
+ARMS = {
+    "rule": ("GRPO on the rule verifier", grpo.train, grpo.GRPOConfig, {}),
+    "frozen": (
+        "GRPO on the frozen reward model",
+        cooper.train,
+        cooper.CooperConfig,
+        {"rm_lr": 0.0},
+    ),
+    "cooper": ("the reward model learns along", cooper.train, cooper.CooperConfig, {}),
+    "rollouts": (
+        "the same, negatives are rollouts that the rule rejects",
+        cooper.train,
+        cooper.CooperConfig,
+        {"negatives": "rollouts"},
+    ),
+}
+
+# Seconds of a stage, of an arm per step, on two slow cores: only for what is announced.
+SECONDS = {"warm-up": 250, "reward model": 90, "rule": 1.2, "frozen": 1.5, "cooper": 2.2}
 
 
 @dataclass(frozen=True)
 class DemoConfig(cooper.CooperConfig):
     output: str = "runs/demo"  # folder of all stages
+    arms: tuple[str, ...] = ("rule", "frozen", "cooper")  # what is run: see ARMS
     prior: Literal[tuple(tiny.PRIORS)] = "mixed"  # what the policy is taught in the warm-up
     warm_up_steps: int = 800  # updates of the warm-up
-    rm_target: float = 0.94  # validation accuracy at which the initial reward model is done
-    steps: int = 400  # rollout phases an arm
+    rm_target: float = 0.88  # validation accuracy at which the initial reward model is done
+    eval_every: int = 10  # steps between evaluations, 0 for none
+    eval_early: int = 20  # up to this step every other step is evaluated as well; 0 for none
 
 
 def pick(config_class, cfg, *changes: dict):
@@ -42,33 +72,85 @@ def pick(config_class, cfg, *changes: dict):
     return config_class(**settings)
 
 
-def main(cfg: DemoConfig) -> None:
-    folder = Path(cfg.output)
-    policy, rm = str(folder / "policy"), str(folder / "rm")
-    tiny.warm_up(tiny.WarmUpConfig(cfg.prior, policy, cfg.warm_up_steps, seed=cfg.seed))
-    reward_model.train(
+class Stages:
+    """Prints what begins, how long it will take and what came out, in a terminal or a pipe."""
+
+    def __init__(self, count: int):
+        self.count, self.number, self.speed = count, 0, 1.0
+
+    def begin(self, name: str, what: str, seconds: float) -> None:
+        self.number, self.began, self.expected = self.number + 1, time.time(), seconds
+        minutes = seconds * self.speed / 60
+        about = f"{minutes:.0f} minutes" if minutes > 1.5 else "a minute"
+        print(f"[{self.number}/{self.count}] {name}: {what} (about {about})", flush=True)
+
+    def end(self, result: str) -> None:
+        took = time.time() - self.began
+        # what was there already says nothing about the speed of this machine
+        if took > self.expected / 20:
+            self.speed = took / self.expected
+        print(f"      {result} ({took:.0f} s)", flush=True)
+
+
+def warm_up(cfg: DemoConfig, policy: str) -> str:
+    """Train the start -> what to print of it."""
+    tiny.warm_up(
+        tiny.WarmUpConfig(prior=cfg.prior, output=policy, steps=cfg.warm_up_steps, seed=cfg.seed)
+    )
+    problems = load_problems(cfg.data, "test", limit=cfg.eval_problems)
+    result = evaluate(*load_policy(policy), problems, samples=2, temperature=1.0, top_p=1.0)
+    return f"policy: {result['accuracy']:.2f} right on held-out problems, sampled at temperature 1"
+
+
+def train_reward_model(cfg: DemoConfig, policy: str, rm: str) -> str:
+    """Train the initial reward model -> what to print of it."""
+    result = reward_model.train(
         reward_model.RewardModelConfig(
             model=policy, data=cfg.data, output=rm, target=cfg.rm_target, seed=cfg.seed,
             max_new_tokens=cfg.max_new_tokens,
         )
     )  # fmt: skip
+    return (
+        f"reward model: {result['held_out/accuracy']:.3f} right on held-out samples after "
+        f"{result['steps']} updates; rule and judge agreed on {result['annotation_kept']:.2f}"
+    )
+
+
+def main(cfg: DemoConfig) -> None:
+    if unknown := set(cfg.arms) - set(ARMS):
+        raise InputError(f"no arm called {', '.join(unknown)}: choose from {', '.join(ARMS)}")
+    folder, stages = Path(cfg.output), Stages(2 + len(cfg.arms))
+    policy, rm = str(folder / "policy"), str(folder / "rm")
+
+    stages.begin("warm-up", "a tiny policy learns to solve, often wrongly", SECONDS["warm-up"])
+    stages.end(warm_up(cfg, policy))
+    stages.begin("reward model", "fit to labels of rule and judge", SECONDS["reward model"])
+    stages.end(train_reward_model(cfg, policy, rm))
+
     start = {"model": policy, "rm_model": rm, "reward": "rule"}
-    arms = {
-        "rule": (grpo.train, grpo.GRPOConfig, {}),
-        "frozen": (cooper.train, cooper.CooperConfig, {"rm_lr": 0.0}),
-        "cooper": (cooper.train, cooper.CooperConfig, {}),
-    }
-    for arm, (train, config_class, changes) in arms.items():
+    for arm in cfg.arms:
+        what, train, config_class, changes = ARMS[arm]
+        seconds = cfg.steps * SECONDS.get(arm, SECONDS["cooper"])
+        stages.begin(arm, f"{what}, {cfg.steps} steps", seconds)
         history = train(pick(config_class, cfg, start, {"output": str(folder / arm)}, changes))
         if history[-1]["step"] < cfg.steps:
             raise SystemExit(
                 f"{arm}: stopped at step {history[-1]['step']}; the same command goes on"
             )
+        accuracy = [row["eval/accuracy"] for row in history if "eval/accuracy" in row]
+        shown = (
+            f"true accuracy {accuracy[0]:.2f} -> {max(accuracy):.2f} at best -> {accuracy[-1]:.2f}"
+            if accuracy
+            else "not evaluated"
+        )
+        stages.end(f"{shown}; reward {history[-1]['reward']:.2f}")
+
     caption = (
-        f"prior {cfg.prior}, {cfg.prompts} x {cfg.group_size} rollouts a step, lr {cfg.lr:g}: "
-        f"python -m experiments.three_arms --seed {cfg.seed} --steps {cfg.steps}"
+        f"prior {cfg.prior}, {cfg.prompts} x {cfg.group_size} completions per step, lr {cfg.lr:g}, "
+        f"rm_lr {cfg.rm_lr:g}: python -m experiments.three_arms --seed {cfg.seed} "
+        f"--steps {cfg.steps}"
     )
-    report(PlotConfig(cfg.output, str(folder / "cooper.png"), caption))
+    report(ReportConfig(cfg.output, str(folder / "cooper.png"), caption))
 
 
 if __name__ == "__main__":

@@ -1,14 +1,13 @@
-r"""Read runs' metrics.jsonl, draw the figure of the three arms, print the table.
+r"""Figure, table and sample completions of the three arms, from their logs alone.
 
-    python plots.py --folder runs/demo --output runs/demo/cooper.png
+    python -m experiments.three_arms_report --folder runs/demo --output runs/demo/cooper.png
 
 The folder holds one experiment (rule/, frozen/, cooper/) or several seeds of it (seed0/rule/, ...).
-With seeds, lines are means and bands reach from the lowest to the highest seed; the table has 95 %
-intervals of the mean (Student's t). Verifier grey, frozen reward model green, Cooper blue.
+Every seed is a line and a column of its own: outcomes are all or nothing, and a mean of healthy and
+collapsed runs would describe none. Verifier grey, frozen reward model green, Cooper blue.
 """
 
 import json
-import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,26 +15,25 @@ from support.errors import InputError
 from support.flags import command_line
 from support.plots import finish, pyplot, smooth
 from support.run import read_jsonl, write
-from support.stats import mean_and_half_width
 
-ARMS = {  # folder: (label, colour, line)
+# folder: (label, colour, line)
+ARMS = {
     "rule": ("rule verifier", "0.45", "-"),
     "frozen": ("frozen reward model", "tab:green", "-"),
     "cooper": ("Cooper", "tab:blue", "-"),
-    "assistant": ("Cooper, assistant's negatives", "tab:cyan", "--"),
+    "rollouts": ("Cooper, rejected rollouts as negatives", "tab:cyan", "--"),
 }
 
 
-def load_arms(folder: str) -> dict[str, list[list[dict]]]:
-    """{arm: [history of each seed]}. Raises InputError where the folder holds no arm."""
+def load_arms(folder: str) -> dict[str, dict[str, list[dict]]]:
+    """{arm: {seed: its history}}. Raises InputError where the folder holds no arm."""
     arms = {}
+    seeds = sorted(Path(folder).glob("seed[0-9]*"), key=lambda path: int(path.name[4:]))
+    runs = {"this run": Path(folder)} | {path.name: path for path in seeds}
     for arm in ARMS:
-        files = [
-            Path(folder, arm, "metrics.jsonl"),
-            *sorted(Path(folder).glob(f"seed*/{arm}/metrics.jsonl")),
-        ]
-        if histories := [rows for file in files if (rows := read_jsonl(file))]:
-            arms[arm] = histories
+        for name, path in runs.items():
+            if rows := read_jsonl(path / arm / "metrics.jsonl"):
+                arms.setdefault(arm, {})[name] = rows
     if not arms:
         raise InputError(
             f"{folder} holds no {' / '.join(ARMS)} with a metrics.jsonl: run `make demo` first"
@@ -43,83 +41,116 @@ def load_arms(folder: str) -> dict[str, list[list[dict]]]:
     return arms
 
 
-def series(histories, key: str) -> tuple[list[int], list[list[float]]]:
-    """(steps, values of every seed at each of them), at the steps that all seeds have."""
-    by_step = [{row["step"]: row[key] for row in rows if key in row} for rows in histories]
-    steps = sorted(set.intersection(*map(set, by_step)))
-    return steps, [[values[step] for step in steps] for values in by_step]
+def values(rows: list[dict], key: str) -> tuple[list[int], list[float]]:
+    """(steps, values) of a metric where it is logged."""
+    logged = [(row["step"], row[key]) for row in rows if key in row]
+    return [step for step, _ in logged], [value for _, value in logged]
 
 
-def draw(arms: dict, output: str, caption: str = "") -> None:
-    """True accuracy (left) and reward (right) against step, the same limits."""
-    figure, (left, right) = pyplot().subplots(1, 2, figsize=(10, 4.2), sharey=True)
-    for arm, histories in arms.items():
+def score_against_truth(rows: list[dict]) -> tuple[list[float], list[float]]:
+    """(smoothed reward, true accuracy) at every evaluation after the start."""
+    steps, reward = values(rows, "reward")
+    smoothed = dict(zip(steps, smooth(reward)))
+    steps, accuracy = values(rows, "eval/accuracy")
+    pairs = [(smoothed[s], a) for s, a in zip(steps, accuracy) if s in smoothed]
+    return [x for x, _ in pairs], [y for _, y in pairs]
+
+
+# --------------------------------------------------------------------------------------------------
+# Figure
+
+
+def draw_arms(arms: dict, output: str, caption: str = "") -> None:
+    """Left: true accuracy over steps. Right: the path of reward and true accuracy, to its dot."""
+    figure, (left, right) = pyplot().subplots(1, 2, figsize=(10, 4.4), sharey=True)
+    for arm, seeds in arms.items():
         label, colour, line = ARMS[arm]
-        style = {"color": colour, "ls": line, "label": label}
-        curve(left, *series(histories, "eval/accuracy"), marker="o", ms=3.5, **style)
-        steps, seeds = series(histories, "reward")
-        curve(right, steps, [smooth(values) for values in seeds], **style)
-    count = max(map(len, arms.values()))
-    left.set(
-        title="true accuracy (rule verifier, held-out problems)",
-        xlabel="step",
-        ylabel="share correct",
-    )
-    right.set(
-        title="reward that the policy is trained on",
-        xlabel="step",
-        ylabel="mean reward",
-        ylim=(0, 1.02),
-    )
+        for i, rows in enumerate(seeds.values()):
+            style = {"color": colour, "ls": line, "lw": 1.4, "alpha": 0.85}
+            left.plot(*values(rows, "eval/accuracy"), label=label if i == 0 else None, **style)
+            # the rule's reward is the truth, so its path would be the diagonal
+            if arm in ("frozen", "cooper"):
+                x, y = score_against_truth(rows)
+                right.plot(x, y, **style)
+                right.plot(x[-1:], y[-1:], "o", color=colour, ms=6)
+    right.plot([0, 1], [0, 1], color="0.7", lw=0.8, ls=":")
+    right.text(0.03, 0.09, "score = truth", color="0.5", fontsize=8, rotation=35)
+    left.set(xlabel="step", ylabel="true accuracy (rule, held-out problems)", ylim=(0, 1.02))
+    right.set(xlabel="reward model's score of the step's completions", xlim=(0, 1.02))
     right.tick_params(labelleft=True)
-    right.legend(loc="lower right", frameon=False, title=f"n = {count} seed{'s' * (count > 1)}")
-    finish(figure, (left, right), output, caption, dpi=130)
-
-
-def curve(axis, steps, seeds, color, **style) -> None:
-    """Every seed faint, their mean strong, the range between them shaded."""
-    columns = list(zip(*seeds))
-    for values in seeds:
-        axis.plot(steps, values, color=color, lw=0.7, alpha=0.5)
-    axis.fill_between(
-        steps, list(map(min, columns)), list(map(max, columns)), color=color, alpha=0.07
+    left.set_title("The policy learns; on a frozen reward model it unlearns", fontsize=10)
+    right.set_title("Hacked: the score rises on, the truth does not (dot: end)", fontsize=10)
+    count = max(map(len, arms.values()))
+    left.legend(
+        loc="lower left", frameon=False, fontsize=8, title=f"one line per seed, n = {count}"
     )
-    axis.plot(steps, [sum(c) / len(c) for c in columns], color=color, lw=2.4, **style)
+    finish(figure, (left, right), output, caption, dpi=120)
 
 
-# What the table shows of each history: the column's name and the number.
-COLUMNS = {
-    "steps": lambda rows: rows[-1]["step"],
-    "accuracy": lambda rows: last(rows, "eval/accuracy", 1),
-    "greedy": lambda rows: last(rows, "eval/greedy", 1),
-    "peak accuracy": lambda rows: max(row.get("eval/accuracy", 0) for row in rows),
-    "RM score": lambda rows: last(rows, "reward"),
-    "RM-rule agreement": lambda rows: last(rows, "rm/agreement"),
-    "seconds": lambda rows: sum(row.get("step_time", 0) for row in rows),
-}
+# --------------------------------------------------------------------------------------------------
+# Table
 
 
-def last(rows, key: str, count: int = 20) -> float:
-    """Mean of the last `count` values of a metric; nan where it is not logged."""
-    values = [row[key] for row in rows if key in row][-count:]
-    return sum(values) / len(values) if values else math.nan
+def outcome(rows: list[dict]) -> str:
+    """ "0.99", or "0.07 (best 0.93)" where the end is 0.05 or more below the best evaluation."""
+    _, accuracy = values(rows, "eval/accuracy")
+    best, end = max(accuracy), accuracy[-1]
+    return f"{end:.2f} (best {best:.2f})" if best - end >= 0.05 else f"{end:.2f}"
 
 
 def table(arms: dict) -> str:
-    """Markdown: one row an arm, mean +- half of the 95 % interval over seeds."""
-    lines = ["| arm | " + " | ".join(COLUMNS) + " |", "|---" * (len(COLUMNS) + 1) + "|"]
-    for arm, histories in arms.items():
-        cells = []
-        for name, number in COLUMNS.items():
-            mean, half = mean_and_half_width([number(rows) for rows in histories])
-            digits = 0 if name in ("steps", "seconds") else 2
-            if math.isnan(mean) or (arm == "rule" and name.startswith("RM")):
-                cells.append("-")
-            else:
-                cells.append(f"{mean:.{digits}f}" + (f" ± {half:.{digits}f}" if half else ""))
-        lines.append(f"| {ARMS[arm][0]} | " + " | ".join(cells) + " |")
+    """Markdown: true accuracy at the last evaluation, a row per arm, a column per seed."""
+    names = list(dict.fromkeys(seed for seeds in arms.values() for seed in seeds))
+    steps = max(rows[-1]["step"] for seeds in arms.values() for rows in seeds.values())
+    head = f"true accuracy at step {steps}"
+    lines = [[head, *(name.replace("seed", "seed ") for name in names)], ["---"] * (len(names) + 1)]
+    for arm, seeds in arms.items():
+        cells = [outcome(seeds[name]) if name in seeds else "-" for name in names]
+        lines.append([ARMS[arm][0], *cells])
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+# --------------------------------------------------------------------------------------------------
+# Sample completions
+
+
+def three_samples(folder: str) -> list[tuple[str, dict]]:
+    """(what it shows, row of samples.jsonl): a right completion, a wrong one, one that hacks.
+
+    Right: of Cooper's last evaluation. Wrong: the one that the reward model scores lowest. Hack:
+    the wrong one that the frozen reward model scores highest. What the logs lack is left out.
+    """
+    rows = {
+        arm: [row for file in sorted(Path(folder).glob(f"**/{arm}/samples.jsonl"))
+              for row in read_jsonl(file)]
+        for arm in ("frozen", "cooper")
+    }  # fmt: skip
+    right = [row for row in rows["cooper"] if row["correct"]]
+    wrong = [row for row in rows["frozen"] if not row["correct"]]
+    shown = []
+    if right:
+        shown.append(("right", max(right, key=lambda row: row["step"])))
+    if wrong:
+        shown.append(("wrong", min(wrong, key=lambda row: row["reward"])))
+        shown.append(("hacked", max(wrong, key=lambda row: row["reward"])))
+    return shown
+
+
+def samples_text(shown: list[tuple[str, dict]]) -> str:
+    """The samples as they are printed at the end of the demo and in the README."""
+    lines = []
+    for what, row in shown:
+        rule = "right" if row["correct"] else "wrong"
+        lines += [
+            f"{what + ':':8} {row['question']}  reference {row['reference']}",
+            f"         {row['completion']}",
+            f"         rule: {rule}, reward model: {row['reward']:.2f}",
+        ]
     return "\n".join(lines)
 
+
+# --------------------------------------------------------------------------------------------------
+# Slim logs
 
 KEPT = (
     "step reward accuracy code entropy eval/accuracy eval/greedy rm/agreement rm/held_out_accuracy "
@@ -128,33 +159,46 @@ KEPT = (
 
 
 def keep_logs(folder: str, kept: str) -> None:
-    """Copy the metrics of every run below `folder` to `kept`, without those no figure needs."""
+    """Copy the logs below `folder` to `kept`: metrics without those that nothing here needs, the
+    samples of every twentieth step, what was measured of the reward model."""
     for file in sorted(Path(folder).glob("**/metrics.jsonl")):
         rows = [
             {k: round(row[k], 4) if isinstance(row[k], float) else row[k] for k in KEPT if k in row}
             for row in read_jsonl(file)
         ]
+        samples = read_jsonl(file.with_name("samples.jsonl"))
         copy = Path(kept, file.relative_to(folder))
         copy.parent.mkdir(parents=True, exist_ok=True)
         write(copy, "".join(json.dumps(row) + "\n" for row in rows))
+        if file.parent.name in ("frozen", "cooper"):
+            chosen = [row for row in samples if row["step"] % 20 == 0]
+            write(copy.with_name("samples.jsonl"), "".join(json.dumps(r) + "\n" for r in chosen))
+    for file in sorted(Path(folder).glob("**/rm/metrics.json")):
+        copy = Path(kept, file.parent.relative_to(folder)).with_suffix(".json")
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        write(copy, file.read_text())
+
+
+# --------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class PlotConfig:
+class ReportConfig:
     folder: str = "runs/demo"  # holds rule/, frozen/, cooper/, or seed*/ with them inside
     output: str = "runs/demo/cooper.png"  # the figure
     caption: str = ""  # small print below it: config, seeds, command
-    keep: str | None = None  # folder that receives slim copies of the logs; none copies nothing
+    keep: str | None = None  # folder that receives slim copies of the logs; None copies nothing
 
 
-def report(cfg: PlotConfig) -> None:
+def report(cfg: ReportConfig) -> None:
     arms = load_arms(cfg.folder)
-    draw(arms, cfg.output, cfg.caption)
-    print(table(arms))
+    draw_arms(arms, cfg.output, cfg.caption)
+    print(table(arms), end="\n\n")
+    print(samples_text(three_samples(cfg.folder)), end="\n\n")
     print(f"figure: {cfg.output}")
     if cfg.keep:
         keep_logs(cfg.folder, cfg.keep)
 
 
 if __name__ == "__main__":
-    command_line(PlotConfig, report)
+    command_line(ReportConfig, report)

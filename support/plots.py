@@ -1,6 +1,14 @@
-"""What every figure of the project has in common."""
+"""Any runs side by side; and what every figure of the project has in common.
 
+python -m support.plots --runs runs/grpo runs/noclip --metrics eval/accuracy entropy
+"""
+
+from dataclasses import dataclass
 from pathlib import Path
+
+from support.errors import InputError
+from support.flags import command_line
+from support.run import read_jsonl
 
 
 def smooth(values: list[float], window: int = 9) -> list[float]:
@@ -13,6 +21,7 @@ def smooth(values: list[float], window: int = 9) -> list[float]:
 def pyplot():
     import matplotlib
 
+    # no window: figures go to files
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
@@ -31,3 +40,45 @@ def finish(figure, axes, output: str | Path, caption: str, dpi: int = 95) -> Non
     figure.savefig(temporary, dpi=dpi)
     pyplot().close(figure)
     temporary.replace(output)
+
+
+def compare(folders: list[str], *metrics: str, output: str | Path = "runs/compare.png") -> Path:
+    """One panel per metric, one line per run: raw faint, smoothed strong. Returns the path.
+
+    folders: of runs, each with a metrics.jsonl. Raises InputError: no log, or nowhere that metric.
+    """
+    metrics = metrics or ("eval/accuracy",)
+    logs = {folder: read_jsonl(Path(folder, "metrics.jsonl")) for folder in folders}
+    if empty := [folder for folder, rows in logs.items() if not rows]:
+        raise InputError(f"no metrics.jsonl in {', '.join(empty)}: give folders of runs")
+    size = (5 * len(metrics), 3.8)
+    figure, axes = pyplot().subplots(1, len(metrics), figsize=size, squeeze=False)
+    for axis, metric in zip(axes[0], metrics):
+        for number, (folder, rows) in enumerate(logs.items()):
+            logged = [(row["step"], row[metric]) for row in rows if metric in row]
+            if logged:
+                steps, values = zip(*logged)
+                axis.plot(steps, values, color=f"C{number}", lw=0.8, alpha=0.35)
+                axis.plot(steps, smooth(values), color=f"C{number}", lw=2, label=folder)
+        if not axis.lines:
+            names = sorted({name for rows in logs.values() for row in rows for name in row})
+            raise InputError(f"no run has logged {metric!r}; they have {', '.join(names)}")
+        axis.set(title=metric, xlabel="step")
+        axis.legend(frameon=False, fontsize=8)
+    finish(figure, axes[0], output, ", ".join(folders))
+    return Path(output)
+
+
+@dataclass(frozen=True)
+class CompareConfig:
+    runs: tuple[str, ...]  # folders of runs
+    metrics: tuple[str, ...] = ("eval/accuracy", "reward")  # names as in metrics.jsonl
+    output: str = "runs/compare.png"  # the figure
+
+
+def main(cfg: CompareConfig) -> None:
+    print(f"figure: {compare(list(cfg.runs), *cfg.metrics, output=cfg.output)}")
+
+
+if __name__ == "__main__":
+    command_line(CompareConfig, main)

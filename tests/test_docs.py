@@ -18,7 +18,7 @@ CONFIGS = {
     "eval": "EvalConfig",
     "tiny": "WarmUpConfig",
     "experiments.three_arms": "DemoConfig",
-    "experiments.three_arms_report": "PlotConfig",
+    "experiments.three_arms_report": "ReportConfig",
     "experiments.spurious": "SpuriousConfig",
     "experiments.spurious_tables": "ReportConfig",
     "experiments.strategy_switch": "SwitchConfig",

@@ -13,7 +13,7 @@ import labels
 import rewards
 import rollout
 from data import InputError, Problem
-from eval import rollout_metrics
+from eval import evaluation_due, rollout_metrics
 from grpo import GRPOConfig, group_advantages, kl_estimate, policy_loss, token_logprobs
 from support import run
 
@@ -504,4 +504,4 @@ def test_accuracy_is_held_against_the_reference_whatever_the_reward(make_rollout
 )
 def test_evaluations_are_close_together_at_first(every, early, steps):
     cfg = GRPOConfig(steps=50, eval_every=every, eval_early=early)
-    assert [s for s in range(1, 51) if grpo.evaluation_due(cfg, s)] == steps
+    assert [s for s in range(1, 51) if evaluation_due(cfg, s)] == steps

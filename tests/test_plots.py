@@ -1,4 +1,4 @@
-"""The table and the figure from logs written by hand."""
+"""Table, figure, samples and slim logs from logs written by hand; any runs side by side."""
 
 import json
 from pathlib import Path
@@ -10,46 +10,83 @@ from experiments import three_arms_report as report
 from support import plots
 
 
-def write_log(folder, rows):
-    folder.mkdir(parents=True)
-    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+def write_log(folder, rows, name="metrics.jsonl"):
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def sample(step, correct, reward):
+    row = {"step": step, "question": "7 + 5 = ?", "reference": "12", "completion": f"text {reward}"}
+    return row | {"reward": reward, "correct": correct}
 
 
 @pytest.fixture
 def experiment(tmp_path):
-    for seed, final in ((0, 0.9), (1, 0.7)):
+    for seed, final in ((0, 0.9), (10, 0.7)):
         for arm, fall in (("rule", 0.0), ("frozen", 0.5), ("cooper", 0.0)):
-            rows = [{"step": 0, "eval/accuracy": 0.3, "eval/greedy": 0.2}]
-            rows += [
-                {"step": t, "reward": 0.5, "rm/agreement": 0.9, "step_time": 2.0, "x": 1}
-                for t in (1, 2)
-            ]
-            rows[-1] |= {"eval/accuracy": final - fall, "eval/greedy": 1.0}
-            write_log(tmp_path / f"seed{seed}" / arm, rows)
+            folder = tmp_path / f"seed{seed}" / arm
+            rows = [{"step": 0, "eval/accuracy": 0.3}]
+            rows += [{"step": t, "reward": 0.1 * t, "x": 1} for t in (1, 2, 3)]
+            rows[2]["eval/accuracy"] = final
+            rows[3]["eval/accuracy"] = final - fall
+            write_log(folder, rows)
+            write_log(
+                folder,
+                [sample(20, False, 0.2), sample(20, False, 0.9), sample(30, True, 0.8)],
+                "samples.jsonl",
+            )
+        write_log(tmp_path / f"seed{seed}" / "rm", [{"steps": 60}], "metrics.json")
     return tmp_path
 
 
-def test_table_is_mean_and_students_interval_over_seeds(experiment):
+def test_the_table_has_a_column_per_seed_and_says_where_a_run_fell(experiment):
     lines = report.table(report.load_arms(str(experiment))).splitlines()
-    assert [line.split(" | ")[0] for line in lines[2:]] == [
-        "| rule verifier",
-        "| frozen reward model",
-        "| Cooper",
+    assert lines == [
+        "| true accuracy at step 3 | seed 0 | seed 10 |",
+        "| --- | --- | --- |",
+        "| rule verifier | 0.90 | 0.70 |",
+        "| frozen reward model | 0.40 (best 0.90) | 0.20 (best 0.70) |",
+        "| Cooper | 0.90 | 0.70 |",
     ]
-    # 0.9 and 0.7: mean 0.8, std 0.1414, 12.71 * 0.1414 / sqrt(2) = 1.27
-    assert "| rule verifier | 2 | 0.80 ± 1.27 | 1.00 | 0.80 ± 1.27 | - | - | 4 |" == lines[2]
-    assert "0.30 ± 1.27" in lines[3] and "| 0.50 | 0.90 | 4 |" in lines[4]
 
 
-def test_figure_and_slim_logs(experiment, tmp_path):
+def test_one_run_by_itself_has_one_column(experiment):
+    arms = report.load_arms(str(experiment / "seed10"))
+    assert "| Cooper | 0.70 |" in report.table(arms)
+    assert list(arms["rule"]) == ["this run"]
+
+
+def test_score_against_truth_pairs_the_reward_with_the_evaluation_of_its_step(experiment):
+    rows = report.load_arms(str(experiment))["frozen"]["seed0"]
+    # rewards 0.1, 0.2, 0.3 smoothed over all three: 0.2 at step 2 and, again, at step 3
+    x, y = report.score_against_truth(rows)
+    assert x == pytest.approx([0.2, 0.2]) and y == [0.9, 0.4]
+
+
+def test_three_samples_are_one_right_one_wrong_and_the_best_paid_wrong_one(experiment):
+    shown = report.three_samples(str(experiment))
+    assert [(what, row["correct"], row["reward"]) for what, row in shown] == [
+        ("right", True, 0.8),
+        ("wrong", False, 0.2),
+        ("hacked", False, 0.9),
+    ]
+    text = report.samples_text(shown)
+    assert "rule: wrong, reward model: 0.90" in text and "7 + 5 = ?  reference 12" in text
+
+
+def test_figure_and_slim_logs(experiment, tmp_path, capsys):
     figure, kept = tmp_path / "out" / "figure.png", tmp_path / "kept"
-    report.report(report.PlotConfig(str(experiment), str(figure), "caption", str(kept)))
+    report.report(report.ReportConfig(str(experiment), str(figure), "caption", str(kept)))
     assert figure.read_bytes().startswith(b"\x89PNG") and len(list(figure.parent.iterdir())) == 1
     row = json.loads((kept / "seed0" / "rule" / "metrics.jsonl").read_text().splitlines()[-1])
     assert row["eval/accuracy"] == 0.9 and "x" not in row
-    assert report.table(report.load_arms(str(kept))) == report.table(
-        report.load_arms(str(experiment))
-    )
+    arms = report.load_arms(str(kept))
+    assert report.table(arms) == report.table(report.load_arms(str(experiment)))
+    samples = (kept / "seed0" / "frozen" / "samples.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in samples] == [20, 20]
+    assert not (kept / "seed0" / "rule" / "samples.jsonl").exists()
+    assert json.loads((kept / "seed0" / "rm.json").read_text()) == {"steps": 60}
+    assert "hacked:" in capsys.readouterr().out
 
 
 def test_a_folder_without_runs_is_one_clear_line(tmp_path):
@@ -57,9 +94,14 @@ def test_a_folder_without_runs_is_one_clear_line(tmp_path):
         report.load_arms(str(tmp_path))
 
 
-def test_series_keeps_the_steps_that_all_seeds_have():
-    a, b = [{"step": 1, "r": 0.0}, {"step": 2, "r": 1.0}], [{"step": 1, "r": 1.0}, {"step": 3}]
-    assert report.series([a, b], "r") == ([1], [[0.0], [1.0]])
+def test_any_runs_are_drawn_side_by_side(experiment, tmp_path):
+    runs = [str(experiment / "seed0" / arm) for arm in ("rule", "frozen")]
+    output = plots.compare(runs, "reward", "eval/accuracy", output=tmp_path / "a" / "b.png")
+    assert output.read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(InputError, match="no run has logged 'entropi'; they have eval/accuracy"):
+        plots.compare(runs, "entropi")
+    with pytest.raises(InputError, match="no metrics.jsonl in .*nowhere"):
+        plots.compare([*runs, str(tmp_path / "nowhere")], "reward")
 
 
 def test_smooth_by_hand():
@@ -67,5 +109,5 @@ def test_smooth_by_hand():
 
 
 def test_committed_figures_are_small():
-    for file in (Path(plots.__file__).parent.parent / "results").glob("**/*"):
+    for file in (Path(__file__).parent.parent / "results").glob("**/*"):
         assert not file.is_file() or file.stat().st_size < 300_000

@@ -6,9 +6,11 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification
 
+import annotation
 import reward_model
+from annotation import Example, swap_references
 from data import InputError, Problem
-from reward_model import Example, RewardModel, bce_loss, pairwise_loss, swap_references
+from reward_model import RewardModel, bce_loss, pairwise_loss
 
 EIGHT = [
     Example("7 + 5 = ?", "12", f"{text} \\boxed{{{answer}}}", label)
@@ -121,8 +123,8 @@ def test_swapped_references_are_negatives_of_correct_texts():
 def test_annotation_marks_what_rule_and_judge_disagree_on(make_rollouts, monkeypatch):
     texts = ["I guess \\boxed{2}", "I guess \\boxed{3}", "I guess \\boxed{2}", "I guess 2"]
     rollouts = make_rollouts(texts, [Problem("1 + 1 = ?", "2")], 4)
-    monkeypatch.setattr(reward_model, "judge", lambda *a: [1, 0, 0, None])
-    examples, agree = reward_model.annotate(rollouts, None, None)
+    monkeypatch.setattr(annotation, "judge", lambda *a: [1, 0, 0, None])
+    examples, agree = annotation.annotate(rollouts, None, None)
     assert [(e.completion, e.label) for e in examples] == list(zip(texts, [1, 0, 1, 0]))
     assert agree == [True, True, False, False]
 
@@ -130,16 +132,16 @@ def test_annotation_marks_what_rule_and_judge_disagree_on(make_rollouts, monkeyp
 def test_disagreements_are_not_trained_on_but_measured_on(untrained, monkeypatch):
     """Every second answer of the judge disagrees with the rule."""
     monkeypatch.setattr(
-        reward_model,
+        annotation,
         "judge",
         lambda p, t, rollouts: [
-            int(r) ^ (i % 2) for i, r in enumerate(reward_model.rewards.rule(rollouts).tolist())
+            int(r) ^ (i % 2) for i, r in enumerate(annotation.rewards.rule(rollouts).tolist())
         ],
     )
     cfg = reward_model.RewardModelConfig(
         model=untrained, problems=20, group_size=4, max_new_tokens=4, batch=8
     )
-    train, validation, held_out, kept = reward_model.make_examples(cfg)
+    train, validation, held_out, kept = annotation.make_examples(cfg)
     assert kept == 0.5
     assert (len(held_out), len(validation), len(train)) == (2 * 4, 2 * 4, 16 * 4 // 2)
     questions = [{e.question for e in part} for part in (train, validation, held_out)]
@@ -150,7 +152,7 @@ def test_few_problems_still_leave_some_to_train_on(untrained):
     cfg = reward_model.RewardModelConfig(
         model=untrained, problems=10, group_size=2, max_new_tokens=2
     )
-    train, validation, held_out, _ = reward_model.make_examples(cfg)
+    train, validation, held_out, _ = annotation.make_examples(cfg)
     assert (len(held_out), len(validation)) == (2, 2) and len({e.question for e in held_out}) == 1
 
 
@@ -174,8 +176,8 @@ def test_the_judge_is_asked_with_the_reference_and_read_by_its_last_word(
         rollouts.texts = replies
         return rollouts
 
-    monkeypatch.setattr(reward_model, "sample", sample)
-    assert reward_model.judge(policy, tokenizer, rollouts) == [1, 0, 1, None, None]
+    monkeypatch.setattr(annotation, "sample", sample)
+    assert annotation.judge(policy, tokenizer, rollouts) == [1, 0, 1, None, None]
     assert "<completion>I guess \\boxed{2}</completion>" in asked[0]
     assert "<reference_answer>2</reference_answer>" in asked[0]
 

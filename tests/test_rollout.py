@@ -6,7 +6,7 @@ import torch
 import rollout
 from data import InputError, Problem, load_problems
 from grpo import token_logprobs
-from rollout import draw, eos_ids, left_pad, positions, sample
+from rollout import draw_token, eos_ids, left_pad, positions, sample
 
 PROBLEMS = load_problems("arithmetic", "train", 6)
 
@@ -15,7 +15,7 @@ def generator(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-# -- draw ----------------------------------------------------------------------------------------
+# -- draw_token ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("temperature, top_p", [(1.0, 1.0), (0.5, 1.0), (1.0, 0.6)])
@@ -27,7 +27,7 @@ def test_frequencies_of_20000_draws_match_the_distribution(temperature, top_p):
         expected = torch.tensor([0.625, 0.375, 0.0, 0.0])
     else:
         expected = p
-    token, logp = draw(p.log().expand(20_000, 4), temperature, top_p, generator())
+    token, logp = draw_token(p.log().expand(20_000, 4), temperature, top_p, generator())
     count = torch.bincount(token, minlength=4).double()
     kept = expected > 0
     assert count[~kept].sum() == 0
@@ -37,12 +37,12 @@ def test_frequencies_of_20000_draws_match_the_distribution(temperature, top_p):
 
 
 def test_temperature_zero_takes_the_mode_with_certainty():
-    token, logp = draw(torch.tensor([[0.1, 3.0, 2.0]]), temperature=0)
+    token, logp = draw_token(torch.tensor([[0.1, 3.0, 2.0]]), temperature=0)
     assert (token.tolist(), logp.tolist()) == ([1], [0.0])
 
 
 def test_top_p_always_keeps_the_most_likely_token():
-    token, logp = draw(
+    token, logp = draw_token(
         torch.tensor([[0.0, 1.0, 0.5]]).expand(50, 3), top_p=1e-9, generator=generator()
     )
     assert set(token.tolist()) == {1} and logp.abs().max() < 1e-6
@@ -62,7 +62,7 @@ def test_left_padding_and_positions():
 
 
 def scripted(policy, monkeypatch, script):
-    """Make `draw` return the tokens of `script` [B][T], also after finished rows have left."""
+    """Make `draw_token` follow `script` [B][T], also after finished rows have left."""
     state = {"alive": list(range(len(script))), "t": 0}
 
     def choose(logits, *ignored):
@@ -72,7 +72,7 @@ def scripted(policy, monkeypatch, script):
         state["t"] += 1
         return token, torch.full((len(token),), -0.5)
 
-    monkeypatch.setattr(rollout, "draw", choose)
+    monkeypatch.setattr(rollout, "draw_token", choose)
     return state
 
 

@@ -73,7 +73,7 @@ CONFIGS = {
     for module, name in (
         ("grpo", "GRPOConfig"), ("cooper", "CooperConfig"), ("reward_model", "RewardModelConfig"),
         ("eval", "EvalConfig"), ("tiny", "WarmUpConfig"),
-        ("experiments.three_arms", "DemoConfig"), ("experiments.three_arms_report", "PlotConfig"),
+        ("experiments.three_arms", "DemoConfig"), ("experiments.three_arms_report", "ReportConfig"),
         ("experiments.spurious", "SpuriousConfig"),
         ("experiments.spurious_tables", "ReportConfig"),
         ("experiments.strategy_switch", "SwitchConfig"),

@@ -1,4 +1,4 @@
-"""The embedded world: what the texts say, that tokens and texts are one to one, the seats."""
+"""The embedded world: what the texts say, that tokens and texts are one to one, the roles."""
 
 import random
 
@@ -30,7 +30,9 @@ def test_a_habit_leaves_the_last_operation_out():
         "7 plus 5 is 12 so \\boxed{12}",
         "python x = 7 x += 5 # 12 print \\boxed{12}",
     ]
-    never = tiny.Prior(share=(1, 0, 0), error=(0, 0, 0), habit=(0.7, 0, 0), box=1)
+    unused = tiny.Strategy(share=0, slip=0)
+    guess = tiny.Strategy(share=1, slip=0, habit=0.7)
+    never = tiny.Prior(guess, unused, unused, box=1)
     rng = random.Random(0)
     texts = [tiny.sampled_solution(QUESTION, rng, never) for _ in range(2000)]
     assert 0.67 < texts.count("I guess \\boxed{12}") / 2000 < 0.73
@@ -116,8 +118,9 @@ def test_only_completions_are_trained_on(tokenizer):
 
 def test_priors_are_distributions():
     for prior in tiny.PRIORS.values():
-        assert sum(prior.share) == pytest.approx(1)
-        assert all(0 <= e < 1 for e in (*prior.error, *prior.habit))
+        strategies = (prior.guess, prior.words, prior.python)
+        assert sum(s.share for s in strategies) == pytest.approx(1)
+        assert all(0 <= chance < 1 for s in strategies for chance in (s.slip, s.habit))
 
 
 def test_a_warm_up_without_helpers_trains_the_solver_alone(tmp_path, monkeypatch):
