@@ -1,12 +1,12 @@
 # make demo   the whole story on a CPU: environment, warm-up, reward model, three arms, figure
 # make test   all tests
-# make reproduce   the figure and table of the README from three seeds (see results/)
-# make reproduce-spurious   those of Spurious Rewards, five seeds: 70 minutes on two cores, resumable
+# make reproduce   figure, table and logs of results/cooper: SEEDS, two at a time, resumable
+# make reproduce-spurious   those of results/spurious, five seeds: resumable
 # Flags reach every stage: make demo ARGS="--seed 1 --output runs/demo1"
 
 PYTHON ?= python3
 RUN := .venv/bin/python
-SEEDS ?= 0 1 2
+SEEDS ?= 4 5 6 7
 ARGS ?=
 
 .venv/ready: requirements.txt
@@ -31,18 +31,16 @@ lint: .venv/ready-dev
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 
-# One seed after another, each resumable, with the paper's negatives as a fourth arm; then figure,
-# table and slim logs of all.
+# Two seeds at a time, one thread each; then figure, slim logs, and what the README says of them.
 reproduce: .venv/ready
-	for seed in $(SEEDS); do \
-	  folder=runs/reproduce/seed$$seed; \
-	  $(RUN) -m experiments.three_arms --seed $$seed --output $$folder $(ARGS) && \
-	  $(RUN) cooper.py --seed $$seed --model $$folder/policy --rm_model $$folder/rm --steps 400 \
-	    --negatives assistant --output $$folder/assistant || exit 1; \
-	done
-	$(RUN) -m experiments.three_arms_report --folder runs/reproduce --output results/cooper.png --keep results/cooper \
-	  --caption "seeds $(SEEDS), prior mixed, 32 x 8 rollouts a step, lr 2e-4: make reproduce"
+	printf '%s\n' $(SEEDS) | OMP_NUM_THREADS=1 xargs -P 2 -I SEED \
+	  $(RUN) -m experiments.three_arms --seed SEED --arms rule frozen cooper assistant --output runs/reproduce/seedSEED $(ARGS)
+	$(RUN) -m experiments.three_arms_report --folder runs/reproduce --output results/cooper.png \
+	  --keep results/cooper --readmes README.md results/cooper/README.md \
+	  --caption "prior mixed, 32 x 8 completions per step, lr 1e-4, rm_lr 3e-4: make reproduce"
 
-# Two runs at a time, one thread each; logs, figures and tables go to results/, tables to the README.
+# Two runs at a time, one thread each; logs, figures and tables go to results/spurious, the tables
+# also to its README.
 reproduce-spurious: .venv/ready
-	$(RUN) -m experiments.spurious --keep results/spurious --readme README.md $(ARGS)
+	$(RUN) -m experiments.spurious --keep results/spurious \
+	  --readme results/spurious/README.md $(ARGS)

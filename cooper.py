@@ -58,10 +58,10 @@ class CooperConfig(GRPOConfig):
 
     lr: float = 1e-4  # of AdamW; 1e-6 for a real LLM
     steps: int = 120  # rollout phases
-    rm_lr: float = 1e-3  # of AdamW, ten times lr as in the paper; 0 freezes the reward model
+    rm_lr: float = 3e-4  # of AdamW; 1e-5 for a real LLM; 0 freezes the reward model
     rm_minibatches: int = 1  # updates per step, each on its share of the pairs
     rm_micro_batch: int | None = None  # pairs per forward pass; None takes the whole minibatch
-    negatives: Literal["assistant", "rollouts"] = "assistant"  # rewritten | rejected by the rule
+    negatives: Literal["rollouts", "assistant"] = "rollouts"  # rejected by the rule | rewritten
     max_retries: int = 3  # further tries of the assistant where a rewrite is not wrong
     assistant_temperature: float = 0.7  # of the assistant's sampling
     assistant_max_new_tokens: int = 32  # length limit of a rewrite, tokens

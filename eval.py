@@ -36,8 +36,8 @@ def pass_at_k(n: int, c: int, k: int) -> float:
     return 1.0 - math.comb(n - c, k) / math.comb(n, k)
 
 
-def interval(shares: list[float], z: float = 1.96) -> tuple[float, float]:
-    """95 % interval of the mean of per-problem shares: Wilson's, for as many independent trials
+def interval(shares: list[float], quantile: float = 1.96) -> tuple[float, float]:
+    """95% interval of the mean of per-problem shares: Wilson's, for as many independent trials
     as the spread between problems implies (samples of one problem are not independent).
 
     >>> [round(x, 3) for x in interval([1.0] * 5 + [0.0] * 5)]  # Wilson (1927) for 5 of 10
@@ -46,8 +46,9 @@ def interval(shares: list[float], z: float = 1.96) -> tuple[float, float]:
     count, p = len(shares), sum(shares) / len(shares)
     variance = sum((s - p) ** 2 for s in shares) / count**2  # of the mean
     n = min(p * (1 - p) / variance, 1e9) if variance > 0 else count
-    centre, half = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + (z / (2 * n)) ** 2)
-    scale = 1 + z * z / n
+    q2 = quantile**2 / n
+    centre, half = p + q2 / 2, math.sqrt(p * (1 - p) * q2 + q2**2 / 4)
+    scale = 1 + q2
     return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
 
 
@@ -67,7 +68,7 @@ def evaluate(
     """Sample `samples` completions per problem and score them by the rule.
 
     batch: completions sampled at a time. keep: a list that receives every row as a dict.
-    Returns accuracy, accuracy_low, accuracy_high (95 %), pass@1, pass@2, ... up to `samples`, the
+    Returns accuracy, accuracy_low, accuracy_high (95%), pass@1, pass@2, ... up to `samples`, the
     shares boxed, code and truncated, and length (mean tokens).
     """
     correct, boxed, code, length, truncated = [], [], [], [], []

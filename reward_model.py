@@ -228,6 +228,7 @@ def train(cfg: RewardModelConfig) -> dict[str, float]:
         "annotation_kept": kept,
         "examples": len(examples),
         "steps": steps,
+        "validation/accuracy": measure(rm, validation)["accuracy"],
         **{f"held_out/{name}": value for name, value in measure(rm, held_out).items()},
         "held_out/swap_accuracy": measure(rm, swapped)["accuracy"],
         "seconds": time.time() - began,

@@ -11,9 +11,9 @@ down here by default: bfloat16 and gradient checkpointing. The learning rate is 
 the policy, so completions stay equally long on both sides.
 
 Both run in one process, a few steps of one and then a few of the other, so that whatever else the
-machine does hits both. `wall` is the median of seconds a step, `cpu` that of processor seconds (all
-threads; what other processes take is not in it). A TRL step is everything from one log call to the
-next; ours is stages 1-4 of `grpo.train`. Where the time goes:
+machine does hits both. `wall` is the median of seconds per step, `cpu` that of processor seconds
+(all threads; what other processes take is not in it). A TRL step is everything from one log call to
+the next; ours is stages 1-4 of `grpo.train`. Where the time goes:
 
     sample   the decoding loop with its tokenizing and padding (rollout.sample; TRL: generate)
     score    the reward function
@@ -57,8 +57,8 @@ LEARNING_RATE = 1e-9  # a real update that moves nothing: lengths stay comparabl
 class StepConfig:
     model: str = "runs/demo/policy"  # policy both start from: Hugging Face folder or hub name
     threads: int = 1  # of torch
-    steps: int = 30  # measured steps a side
-    warm_up: int = 2  # steps a side that run before and do not count
+    steps: int = 30  # measured steps per side
+    warm_up: int = 2  # steps per side that run before and do not count
     block: int = 2  # steps of one side before it is the other's turn
     prompts: int = 32  # N
     group_size: int = 8  # G

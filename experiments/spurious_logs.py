@@ -1,114 +1,156 @@
-"""Slim logs of spurious.py: written from its runs, read by its tables and figures."""
+"""Slim logs of spurious.py: written from its runs, read by its tables and figures.
+
+Read, they are one flat list of rows; each has experiment, prior, name, seed, step, updates and the
+metrics of that step. `select` takes those of one run out of it, all its seeds:
+
+    rows = select(load_logs("results/spurious"), experiment="grid", prior="llama", name="rule")
+    changes(rows, "eval/accuracy")   # by seed
+"""
 
 import json
 from pathlib import Path
+from typing import NamedTuple
 
+from grpo import GRPOConfig
 from support.errors import InputError
 from support.run import read_jsonl, write
 
-KEPT = (
+
+class PlannedRun(NamedTuple):
+    experiment: str
+    prior: str
+    name: str
+    seed: int
+    config: GRPOConfig
+
+
+# --------------------------------------------------------------------------------------------------
+# Writing
+
+TRAINING_METRICS = (
     "reward accuracy code entropy token_prob clip_ratio/low_mean clip_ratio/high_mean "
     "frac_reward_zero_std grad_norm"
 ).split()
-EVALUATED = ("eval/accuracy", "eval/greedy", "eval/code", "eval/boxed", "training_problems")
+EVAL_METRICS = ("eval/accuracy", "eval/greedy", "eval/code", "eval/boxed", "training_problems")
 
 
-def slim(rows: list[dict], updates_a_step: int, bins: int = 12) -> list[dict]:
-    """Means over a twelfth of the run each, at the step where it ends, and every evaluation."""
-    steps = rows[-1]["step"]
-    every, kept, start = max(1, steps // bins), [], 0
+def slim(rows: list[dict], updates_per_step: int, bins: int = 12) -> list[dict]:
+    """Every evaluation, and means over a twelfth of the run each, at the step where it ends."""
+    kept = []
     for row in rows:
-        if found := {key: row[key] for key in EVALUATED if key in row}:
+        if found := {metric: row[metric] for metric in EVAL_METRICS if metric in row}:
             kept.append({"step": row["step"]} | found)
-    for end in (*range(every, steps, every), steps):
+    steps = rows[-1]["step"]
+    width = max(1, steps // bins)
+    start = 0
+    for end in (*range(width, steps, width), steps):
         part = [row for row in rows if start < row["step"] <= end]
-        means = {
-            key: round(sum(values) / len(values), 5)
-            for key in KEPT
-            if (values := [row[key] for row in part if key in row])
-        }
-        kept.append({"step": end} | means)
+        kept.append({"step": end} | means(part))
         start = end
-    return [
-        {"step": row["step"], "updates": row["step"] * updates_a_step} | row
-        for row in sorted(kept, key=lambda row: row["step"])
-    ]
+    kept.sort(key=lambda row: row["step"])
+    return [{"step": row["step"], "updates": row["step"] * updates_per_step} | row for row in kept]
 
 
-def keep_logs(folder: str, runs: list[tuple]) -> None:
-    """folder/EXPERIMENT/PRIOR.jsonl: slim rows of every run, the last with its switches."""
+def means(rows: list[dict]) -> dict[str, float]:
+    """{metric: its mean over the rows that have it}."""
+    found = {}
+    for metric in TRAINING_METRICS:
+        values = [row[metric] for row in rows if metric in row]
+        if values:
+            found[metric] = round(sum(values) / len(values), 5)
+    return found
+
+
+def keep_spurious_logs(folder: str, runs: list[PlannedRun]) -> None:
+    """folder/EXPERIMENT/PRIOR.jsonl: slim rows of every run, in the grid the last with switches."""
     files = {}
-    for experiment, prior, name, seed, run in runs:
-        log = read_jsonl(Path(run.output, "metrics.jsonl"))
-        rows = slim(log, run.inner_epochs * run.minibatches)
-        if experiment == "grid":
-            rows[-1]["switch"] = json.loads(Path(run.output, "switch.json").read_text())
-        file = Path(folder, experiment, prior + ".jsonl")
-        files.setdefault(file, []).extend({"name": name, "seed": seed} | row for row in rows)
-    for file, rows in files.items():
+    for run in runs:
+        log = read_jsonl(Path(run.config.output, "metrics.jsonl"))
+        rows = slim(log, run.config.inner_epochs * run.config.minibatches)
+        if run.experiment == "grid":
+            rows[-1]["switch"] = json.loads(Path(run.config.output, "switch.json").read_text())
+        lines = files.setdefault(Path(folder, run.experiment, run.prior + ".jsonl"), [])
+        lines += [json.dumps({"name": run.name, "seed": run.seed} | row) + "\n" for row in rows]
+    for file, lines in files.items():
         file.parent.mkdir(parents=True, exist_ok=True)
-        write(file, "".join(json.dumps(row) + "\n" for row in rows))
+        write(file, "".join(lines))
 
 
-PRIOR_TITLES = {  # title of each
-    "qwen_math": "qwen_math\ncode common and accurate",
-    "qwen_confident": "qwen_confident\ncode almost always",
-    "qwen_young": "qwen_young\nhalf trained",
-    "llama": "llama\ncode rare and inaccurate",
-    "olmo_sft": "olmo_sft\ncode common and inaccurate",
-}
+# --------------------------------------------------------------------------------------------------
+# Reading
 
 
-class Logs:
-    """logs/EXPERIMENT/PRIOR.jsonl as runs[experiment, prior][name][seed] -> rows by step."""
+def load_logs(folder: str) -> list[dict]:
+    """The rows of all files, in the order of their names."""
+    rows = []
+    for file in sorted(Path(folder).glob("*/*.jsonl")):
+        labels = {"experiment": file.parent.name, "prior": file.stem}
+        for row in read_jsonl(file):
+            # the committed logs say "32 updates a step"
+            name = row["name"].replace(" a step", " per step")
+            rows.append(labels | row | {"name": name})
+    if not rows:
+        raise InputError(f"{folder} holds no logs: run experiments.spurious first")
+    return rows
 
-    def __init__(self, folder: str):
-        self.runs = {}
-        for file in sorted(Path(folder).glob("*/*.jsonl")):
-            names = self.runs.setdefault((file.parts[-2], file.stem), {})
-            for row in read_jsonl(file):
-                names.setdefault(row["name"], {}).setdefault(row["seed"], []).append(row)
-        if not self.runs:
-            raise InputError(f"{folder} holds no logs: run experiments.spurious first")
 
-    def priors(self, experiment: str) -> list[str]:
-        return [prior for prior in PRIOR_TITLES if (experiment, prior) in self.runs]
+def select(rows: list[dict], **labels) -> list[dict]:
+    """The rows that carry these labels: experiment, prior, name, seed.
 
-    def at(self, where, name, metric, updates=None, first=False) -> dict[int, float]:
-        """{seed: last value of the metric at or before so many updates, or its first one}."""
-        found = {}
-        for seed, rows in self.runs[where][name].items():
-            values = [
-                row[metric]
-                for row in rows
-                if metric in row and (updates is None or row["updates"] <= updates)
-            ]
-            found[seed] = values[0 if first else -1]
-        return found
+    >>> select([{"name": "a", "seed": 1}, {"name": "b", "seed": 1}], name="b", seed=1)
+    [{'name': 'b', 'seed': 1}]
+    """
+    return [row for row in rows if all(row[key] == value for key, value in labels.items())]
 
-    def change(self, where, name, metric="eval/accuracy", updates=None) -> list[float]:
-        """By seed: last value minus first value."""
-        first, last = (
-            self.at(where, name, metric, first=True),
-            self.at(where, name, metric, updates),
-        )
-        return [last[seed] - first[seed] for seed in first]
 
-    def seeds(self, experiment: str) -> str:
-        """ "n = 5 seeds", or what differs between runs."""
-        counts = {
-            len(s) for (e, _), names in self.runs.items() if e == experiment for s in names.values()
-        }
-        return f"n = {', '.join(map(str, sorted(counts)))} seeds"
+def distinct(rows: list[dict], label: str) -> list:
+    """The values of a label in the order in which they occur."""
+    return list(dict.fromkeys(row[label] for row in rows))
 
-    def clip_shares(self, where, name) -> float:
-        """Largest share of clipped tokens that any seed has logged: 0 where clipping cannot act."""
-        rows = [row for rows in self.runs[where][name].values() for row in rows]
-        return max(
-            row.get(f"clip_ratio/{side}_mean", 0) for row in rows for side in ("low", "high")
-        )
 
-    def difference(self, where, name, other, metric) -> list[float]:
-        """By seed, for those that both runs have: last value of `name` minus that of `other`."""
-        a, b = self.at(where, name, metric), self.at(where, other, metric)
-        return [a[seed] - b[seed] for seed in a if seed in b]
+def count_seeds(rows: list[dict]) -> str:
+    """ "n = 5 seeds"."""
+    return f"n = {len(distinct(rows, 'seed'))} seeds"
+
+
+# --------------------------------------------------------------------------------------------------
+# Measures of one run: `rows` are those of all its seeds
+
+
+def first_values(rows: list[dict], metric: str) -> dict[int, float]:
+    """{seed: first value}, which of an evaluation is the one before RL."""
+    found = {}
+    for row in rows:
+        if metric in row:
+            found.setdefault(row["seed"], row[metric])
+    return found
+
+
+def last_values(rows: list[dict], metric: str, updates: int | None = None) -> dict[int, float]:
+    """{seed: last value}; with `updates` the last one at or before so many updates."""
+    found = {}
+    for row in rows:
+        if metric in row and (updates is None or row["updates"] <= updates):
+            found[row["seed"]] = row[metric]
+    return found
+
+
+def changes(rows: list[dict], metric="eval/accuracy", updates: int | None = None) -> list[float]:
+    """By seed: last value minus first value.
+
+    >>> changes([{"seed": 1, "updates": n, "eval/code": n / 4} for n in (0, 1, 2)], "eval/code")
+    [0.5]
+    """
+    first, last = first_values(rows, metric), last_values(rows, metric, updates)
+    return [last[seed] - first[seed] for seed in first]
+
+
+def differences(rows: list[dict], others: list[dict], metric: str) -> list[float]:
+    """By seed, for those that both runs have: last value of `rows` minus that of `others`."""
+    ours, theirs = last_values(rows, metric), last_values(others, metric)
+    return [ours[seed] - theirs[seed] for seed in ours if seed in theirs]
+
+
+def clip_share(rows: list[dict]) -> float:
+    """Largest logged share of clipped tokens: 0 where clipping cannot act."""
+    return max(row.get(f"clip_ratio/{side}_mean", 0) for row in rows for side in ("low", "high"))

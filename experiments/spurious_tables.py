@@ -1,168 +1,254 @@
 r"""The tables of spurious.py, from its slim logs alone; the figures are in spurious_figures.py.
 
-    python -m experiments.spurious_tables --logs results/spurious --readme README.md
+    python -m experiments.spurious_tables --logs results/spurious
 
-Means over seeds with 95 % intervals (Student's t). A difference between two runs is paired: the
+Means over seeds with 95% intervals (Student's t). A difference between two runs is paired: the
 same seed has the same start and, up to the first update that differs, the same samples.
 """
 
-import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
+from typing import NamedTuple
 
-from experiments.spurious_figures import FIGURES, METRICS, draw_clipping, draw_grid
-from experiments.spurious_logs import Logs
+from experiments.spurious_figures import (
+    ALL_METRICS_FIGURES,
+    draw_all_metrics,
+    draw_clipping,
+    draw_grid,
+    known_priors,
+)
+from experiments.spurious_logs import (
+    changes,
+    clip_share,
+    count_seeds,
+    differences,
+    distinct,
+    first_values,
+    last_values,
+    load_logs,
+    select,
+)
 from experiments.strategy_switch import SWITCHES
 from support.flags import command_line
 from support.run import write
 from support.stats import mean_and_half_width
-
-DIFFERENCES = {"eval/accuracy": 2, "eval/code": 2, "entropy": 3, "token_prob": 3}  # and digits
+from support.tables import markdown, renew
 
 
 def number(values: list[float], digits: int = 2) -> str:
-    """ "+0.31 ± 0.04": mean and half of its 95 % interval, of one seed the mean alone."""
+    """Mean and half of its 95% interval, of one seed the mean alone.
+
+    >>> number([0.0, 1.0])
+    '+0.50 ± 6.36'
+    """
     mean, half = mean_and_half_width(values)
-    mean = round(mean, digits) + 0.0  # no -0.00
+    # + 0.0: no -0.00
+    mean = round(mean, digits) + 0.0
     return f"{mean:+.{digits}f}" + (f" ± {half:.{digits}f}" if len(values) > 1 else "")
 
 
-def markdown(header: list[str], rows: list[list]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+# --------------------------------------------------------------------------------------------------
+# Tables; rows: those of spurious_logs.load_logs
+
+
+def grid_table(rows: list[dict]) -> str:
+    """Change of accuracy under each reward; in brackets that of the share of code."""
+    grid = select(rows, experiment="grid")
+    priors = known_priors(grid)
+    lines = [["*before RL*", *(before_cell(select(grid, prior=prior)) for prior in priors)]]
+    for name in distinct(grid, "name"):
+        runs = [select(grid, prior=prior, name=name) for prior in priors]
+        lines.append([name, *map(grid_cell, runs)])
+    return markdown([f"accuracy (share of code), {count_seeds(grid)}", *priors], lines)
+
+
+def before_cell(rows: list[dict]) -> str:
+    accuracy = fmean(first_values(rows, "eval/accuracy").values())
+    code = fmean(first_values(rows, "eval/code").values())
+    return f"*{accuracy:.2f} ({code:.2f})*"
+
+
+def grid_cell(rows: list[dict]) -> str:
+    return f"{number(changes(rows))} ({fmean(changes(rows, 'eval/code')):+.2f})"
+
+
+def clipping_table(rows: list[dict]) -> str:
+    """Change of accuracy under a random reward, after a quarter and all of the standard run's
+    updates, where another run was evaluated after as many."""
+    clipping = select(rows, experiment="clipping")
+    priors = known_priors(clipping)
+    total = max(row["updates"] for row in select(clipping, name="standard"))
+    lines = []
+    for name in distinct(clipping, "name"):
+        run = select(clipping, name=name)
+        steps = {row["updates"]: row["step"] for row in run if "eval/accuracy" in row}
+        for updates in (total // 4, total):
+            if updates in steps:
+                found = [changes(select(run, prior=prior), updates=updates) for prior in priors]
+                lines.append([name, steps[updates], updates, *map(number, found)])
+    header = [f"random reward, {count_seeds(clipping)}", "steps", "updates", *priors]
+    return markdown(header, lines)
+
+
+class Measure(NamedTuple):
+    metric: str
+    label: str
+    digits: int
+
+
+MEASURES = (
+    Measure("eval/accuracy", "accuracy", 2),
+    Measure("eval/code", "share of code", 2),
+    Measure("entropy", "entropy (nats)", 3),
+    Measure("token_prob", "token probability", 3),
+)
+
+
+def unclipped(name: str, names: list[str]) -> str:
+    """The run that differs from `name` in that it never clips.
+
+    >>> unclipped("rate x 4", ["rate x 4", "rate x 4, no clip"])
+    'rate x 4, no clip'
+    """
+    setting = name.partition(", ")[0]
+    return "no clip" if "no clip" in names else f"{setting}, no clip"
+
+
+def effect_table(rows: list[dict]) -> str:
+    """Accuracy gained under a random reward with clipping, and what clipping changes, paired."""
+    lines = []
+    for experiment in distinct(rows, "experiment"):
+        for prior in distinct(select(rows, experiment=experiment), "prior"):
+            lines += effect_lines(select(rows, experiment=experiment, prior=prior))
+    labels = [f"{measure.label}: minus no clip" for measure in MEASURES]
+    return markdown(["random reward", "accuracy: gain", *labels], lines)
+
+
+def effect_lines(rows: list[dict]) -> list[list[str]]:
+    """Those of one experiment on one prior: a line for each run that clips and has a partner."""
+    names, lines = distinct(rows, "name"), []
+    for name in names:
+        run, other = select(rows, name=name), select(rows, name=unclipped(name, names))
+        if other and clip_share(run) > 0:
+            cells = [
+                number(differences(run, other, measure.metric), measure.digits)
+                for measure in MEASURES
+            ]
+            lines.append([f"{run[0]['prior']}: {name}", number(changes(run)), *cells])
+    return lines
+
+
+def gamma_table(rows: list[dict]) -> str:
+    """Change of accuracy and of the share of code on qwen_math, by the chance of a reward."""
+    gamma = select(rows, experiment="gamma", prior="qwen_math")
+    runs = {name: select(gamma, name=name) for name in distinct(gamma, "name")}
+    standard = select(rows, experiment="clipping", prior="qwen_math", name="standard")
+    if standard:
+        runs["gamma 0.5"] = standard
+    lines = [
+        [name, number(changes(run)), number(changes(run, "eval/code"))]
+        for name, run in sorted(runs.items())
+    ]
+    return markdown([f"random reward, {count_seeds(gamma)}", "accuracy", "share of code"], lines)
+
+
+def labels_table(rows: list[dict]) -> str:
+    """Change of accuracy and of the share of code on labels wrong by habit, or in other ways."""
+    labels, lines = select(rows, experiment="labels", prior="qwen_young"), []
+    for name in distinct(labels, "name"):
+        run = select(labels, name=name)
+        counts = last_values(run, "training_problems").values()
+        problems = f"{min(counts)}-{max(counts)}"
+        lines.append([name, problems, number(changes(run)), number(changes(run, "eval/code"))])
+    header = [f"wrong labels, {count_seeds(labels)}", "problems", "accuracy", "share of code"]
+    return markdown(header, lines)
+
+
+class Subset(NamedTuple):
+    """Pairs of samples of one kind of switch, and how many of them are correct."""
+
+    pairs: int
+    before: int
+    after: int
+
+
+def switch_table(rows: list[dict]) -> str:
+    """pairs: accuracy before > after (C_d) of the four subsets, on the first prior, all seeds.
+
+    C_d is left out where the gain is below 0.05: there it is a share of noise.
+    """
+    grid = select(rows, experiment="grid")
+    grid = select(grid, prior=known_priors(grid)[0])
+    lines = []
+    for name in distinct(grid, "name"):
+        switches = [row["switch"] for row in select(grid, name=name) if "switch" in row]
+        subsets = [pool([switch[kind] for switch in switches]) for kind in SWITCHES]
+        pairs = sum(subset.pairs for subset in subsets)
+        gain = sum(subset.after - subset.before for subset in subsets)
+        divisor = gain if abs(gain) > 0.05 * pairs else None
+        cells = [switch_cell(subset, divisor) for subset in subsets]
+        lines.append([name, f"{gain / pairs:+.2f}", *cells])
+    return markdown([f"reward, {count_seeds(grid)}", "gain", *SWITCHES], lines)
+
+
+def pool(parts: list[dict]) -> Subset:
+    """One kind of switch, seeds together; where it has no pairs its accuracies are nan."""
+    parts = [part for part in parts if part["n"]]
+    before, after = (
+        round(sum(part["n"] * part[when] for part in parts)) for when in ("before", "after")
+    )
+    return Subset(sum(part["n"] for part in parts), before, after)
+
+
+def switch_cell(subset: Subset, gain: int | None) -> str:
+    """
+    >>> switch_cell(Subset(pairs=10, before=2, after=5), gain=4)
+    '10: 0.20 > 0.50 (+0.75)'
+    """
+    if not subset.pairs:
+        return "0"
+    accuracies = f"{subset.before / subset.pairs:.2f} > {subset.after / subset.pairs:.2f}"
+    share = "" if gain is None else f" ({(subset.after - subset.before) / gain:+.2f})"
+    return f"{subset.pairs}: {accuracies}{share}"
 
 
 # --------------------------------------------------------------------------------------------------
-# Tables
 
 
-def grid_table(logs: Logs) -> str:
-    """Change of accuracy under each reward; in brackets that of the share of code."""
-    priors = logs.priors("grid")
-    before, rows = ["*before RL*"], []
-    for prior in priors:
-        start = [
-            fmean(logs.at(("grid", prior), "rule", m, first=True).values())
-            for m in ("eval/accuracy", "eval/code")
-        ]
-        before.append("*{:.2f} ({:.2f})*".format(*start))
-    for name in logs.runs["grid", priors[0]]:
-        cells = []
-        for prior in priors:
-            code = fmean(logs.change(("grid", prior), name, "eval/code"))
-            cells.append(f"{number(logs.change(('grid', prior), name))} ({code:+.2f})")
-        rows.append([name, *cells])
-    return markdown([f"accuracy (share of code), {logs.seeds('grid')}", *priors], [before, *rows])
+class Table(NamedTuple):
+    make: Callable[[list[dict]], str]
+    shows: set[str]
 
 
-def clipping_table(logs: Logs) -> str:
-    """Change of accuracy under a random reward, after a quarter and all of the standard run's
-    updates, where another run was evaluated after as many."""
-    priors, rows = logs.priors("clipping"), []
-    runs = logs.runs["clipping", priors[0]]
-    total = next(iter(runs["standard"].values()))[-1]["updates"]
-    for name, seeds in runs.items():
-        log = next(iter(seeds.values()))
-        evaluated = {row["updates"]: row["step"] for row in log if "eval/accuracy" in row}
-        for updates in (u for u in (total // 4, total) if u in evaluated):
-            cells = [
-                number(logs.change(("clipping", prior), name, updates=updates)) for prior in priors
-            ]
-            rows.append([name, evaluated[updates], updates, *cells])
-    return markdown([f"random reward, {logs.seeds('clipping')}", "steps", "updates", *priors], rows)
-
-
-def effect_table(logs: Logs) -> str:
-    """Accuracy gained under a random reward with clipping, and what clipping changes, paired."""
-    rows = []
-    for (experiment, prior), names in logs.runs.items():
-        where = experiment, prior
-        for name in names:
-            base = name.partition(", ")[0]
-            other = "no clip" if "no clip" in names else f"{base}, no clip"
-            if other in names and name != other and logs.clip_shares(where, name) > 0:
-                cells = [
-                    number(logs.difference(where, name, other, metric), digits)
-                    for metric, digits in DIFFERENCES.items()
-                ]
-                rows.append([f"{prior}: {name}", number(logs.change(where, name)), *cells])
-    header = ["random reward", "accuracy: gain"]
-    return markdown([*header, *(f"{label}: minus no clip" for label in METRICS.values())], rows)
-
-
-def gamma_table(logs: Logs) -> str:
-    """Change of accuracy and of the share of code on qwen_math, by the chance of a reward."""
-    runs = [(name, ("gamma", "qwen_math"), name) for name in logs.runs["gamma", "qwen_math"]]
-    if ("clipping", "qwen_math") in logs.runs:  # the standard run
-        runs.append(("gamma 0.5", ("clipping", "qwen_math"), "standard"))
-    rows = [
-        [label, number(logs.change(where, name)), number(logs.change(where, name, "eval/code"))]
-        for label, where, name in sorted(runs)
-    ]
-    return markdown([f"random reward, {logs.seeds('gamma')}", "accuracy", "share of code"], rows)
-
-
-def switch_table(logs: Logs) -> str:
-    """n: accuracy before > after (C_d) of the four subsets, on the first prior, seeds together.
-
-    C_d is left out where the gain is below 0.05.
-    """
-    rows = []
-    for name, seeds in logs.runs["grid", logs.priors("grid")[0]].items():
-        parts = [rows[-1]["switch"] for rows in seeds.values()]
-        sums = {}  # d: pairs, correct before, correct after
-        for d in SWITCHES:
-            held = [part[d] for part in parts if part[d]["n"]]
-            right = [round(sum(p["n"] * p[k] for p in held)) for k in ("before", "after")]
-            sums[d] = sum(p["n"] for p in held), *right
-        gain = sum(after - before for _, before, after in sums.values())
-        total = sum(n for n, *_ in sums.values())
-        shared = abs(gain) > 0.05 * total  # of less, C_d is a share of noise
-        cells = [
-            (f"{n}: {b / n:.2f} > {a / n:.2f}" if n else "0")
-            + (f" ({(a - b) / gain:+.2f})" if shared and n else "")
-            for n, b, a in sums.values()
-        ]
-        rows.append([name, f"{gain / total:+.2f}", *cells])
-    return markdown([f"reward, {logs.seeds('grid')}", "gain", *SWITCHES], rows)
-
-
-def labels_table(logs: Logs) -> str:
-    """Change of accuracy and of the share of code on labels wrong by habit, or in other ways."""
-    where, rows = ("labels", "qwen_young"), []
-    for name in logs.runs[where]:
-        count = logs.at(where, name, "training_problems").values()
-        changes = [number(logs.change(where, name, m)) for m in ("eval/accuracy", "eval/code")]
-        rows.append([name, f"{min(count)}-{max(count)}", *changes])
-    return markdown(
-        [f"wrong labels, {logs.seeds('labels')}", "problems", "accuracy", "share of code"], rows
-    )
-
-
-TABLES = {  # mark in the README: (function, the experiments it can show)
-    "grid": (grid_table, {"grid"}),
-    "clipping": (clipping_table, {"clipping"}),
-    "effect": (effect_table, {"clipping", "stronger", "confident"}),
-    "gamma": (gamma_table, {"gamma"}),
-    "labels": (labels_table, {"labels"}),
-    "switch": (switch_table, {"grid"}),
+# NAME of the mark <!-- spurious:NAME -->: how it is made, of which experiments
+TABLES = {
+    "grid": Table(grid_table, {"grid"}),
+    "clipping": Table(clipping_table, {"clipping"}),
+    "effect": Table(effect_table, {"clipping", "stronger", "confident"}),
+    "gamma": Table(gamma_table, {"gamma"}),
+    "labels": Table(labels_table, {"labels"}),
+    "switch": Table(switch_table, {"grid"}),
 }
 
 
-def tables(logs: Logs) -> dict[str, str]:
+def tables(rows: list[dict]) -> dict[str, str]:
     """{mark: table} of what the logs hold."""
-    held = {experiment for experiment, _ in logs.runs}
-    return {mark: make(logs) for mark, (make, shows) in TABLES.items() if held & shows}
+    held = set(distinct(rows, "experiment"))
+    return {
+        f"spurious:{name}": table.make(rows) for name, table in TABLES.items() if held & table.shows
+    }
 
 
-def renew(text: str, made: dict[str, str]) -> str:
-    """Put each table between its marks, <!-- spurious:NAME --> and <!-- /spurious:NAME -->."""
-    for mark, table in made.items():
-        pattern = rf"(<!-- spurious:{mark} -->\n).*?(<!-- /spurious:{mark} -->)"
-        # A table's backslashes are not escapes: hence no replacement string.
-        text = re.sub(pattern, lambda m, table=table: f"{m[1]}{table}\n{m[2]}", text, flags=re.S)
-    return text
+def draw_figures(rows: list[dict], folder: Path) -> None:
+    held = distinct(rows, "experiment")
+    if "grid" in held:
+        draw_grid(rows, folder / "grid.png")
+    if "clipping" in held:
+        draw_clipping(rows, folder / "clipping.png")
+        for file, names in ALL_METRICS_FIGURES.items():
+            draw_all_metrics(rows, folder / file, names)
 
 
 @dataclass(frozen=True)
@@ -173,18 +259,15 @@ class ReportConfig:
 
 
 def main(cfg: ReportConfig) -> None:
-    logs, folder = Logs(cfg.logs), Path(cfg.output)
-    made = tables(logs)
+    rows, folder = load_logs(cfg.logs), Path(cfg.output)
+    made = tables(rows)
     folder.mkdir(parents=True, exist_ok=True)
     write(folder / "tables.md", "\n\n".join(made.values()) + "\n")
     print("\n\n".join(made.values()))
-    if "grid" in made:
-        draw_grid(logs, folder / "grid.png")
-    if "clipping" in made:
-        for file, names in FIGURES.items():
-            draw_clipping(logs, folder / file, names)
+    draw_figures(rows, folder)
     if cfg.readme:
-        write(Path(cfg.readme), renew(Path(cfg.readme).read_text(), made))
+        text = Path(cfg.readme).read_text(encoding="utf-8")
+        write(Path(cfg.readme), renew(text, made))
     print(f"figures and tables: {folder}")
 
 

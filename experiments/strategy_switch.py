@@ -33,39 +33,55 @@ def strategy_switch(before: list[dict], after: list[dict]) -> dict[str, dict]:
     """
     if [row["question"] for row in before] != [row["question"] for row in after]:
         raise InputError("the two files to compare do not hold the same problems line by line")
-    code = [rewards.mentions_python(row["completion"]) for row in before + after]
-    kinds = ["code" if c else "lang" for c in code]
-    pairs = {d: [] for d in SWITCHES}
-    for old, new, b, a in zip(kinds, kinds[len(before) :], before, after):
-        pairs[f"{old}->{new}"].append((int(b["correct"]), int(a["correct"])))
-    gain = sum(a - b for part in pairs.values() for b, a in part)
+    pairs = {switch: [] for switch in SWITCHES}
+    for old, new in zip(before, after):
+        switch = f"{strategy(old['completion'])}->{strategy(new['completion'])}"
+        pairs[switch].append((int(old["correct"]), int(new["correct"])))
+    gain = sum(new["correct"] - old["correct"] for old, new in zip(before, after))
+    return {switch: describe(part, gain) for switch, part in pairs.items()}
+
+
+def strategy(text: str) -> str:
+    return "code" if rewards.mentions_python(text) else "lang"
+
+
+def describe(pairs: list[tuple[int, int]], gain: int) -> dict:
+    """n, accuracies and C_d of one subset.
+
+    pairs: (is it correct before, after). gain: of all subsets.
+
+    >>> describe([(0, 1), (0, 0)], gain=4)
+    {'n': 2, 'before': 0.0, 'after': 0.5, 'C_d': 0.25}
+    """
+    n = len(pairs)
+    before, after = sum(old for old, _ in pairs), sum(new for _, new in pairs)
     return {
-        d: {
-            "n": len(part),
-            "before": sum(b for b, _ in part) / len(part) if part else math.nan,
-            "after": sum(a for _, a in part) / len(part) if part else math.nan,
-            "C_d": sum(a - b for b, a in part) / gain if gain else math.nan,
-        }
-        for d, part in pairs.items()
+        "n": n,
+        "before": before / n if n else math.nan,
+        "after": after / n if n else math.nan,
+        "C_d": (after - before) / gain if gain else math.nan,
     }
 
 
+# --------------------------------------------------------------------------------------------------
+# The command
+
+
 @dataclass(frozen=True)
-class SwitchConfig(EvalConfig):
-    before: str | None = None  # folder or hub name of a model, or a .jsonl file of eval.py --output
-    after: str | None = None  # the same, after training
+class SwitchConfig:
+    before: str  # folder or hub name of a model, or a .jsonl file of eval.py --output
+    after: str  # the same, after training
+    data: str = "arithmetic"  # for models: "arithmetic", a .jsonl file, or a named benchmark
+    limit: int | None = 200  # problems, drawn with --seed; None takes all
+    samples: int = 8  # completions per problem
+    temperature: float = 0.7  # 0 decodes greedily, as the paper does
+    max_new_tokens: int = 32  # tokens per completion; real models want 512 or more
+    seed: int = 0  # of problems and sampling
 
 
 def main(cfg: SwitchConfig) -> dict[str, dict]:
     """Print the table of strategy_switch for the two models or files."""
-    if not (cfg.before and cfg.after) or cfg.model or cfg.output:
-        raise InputError(
-            "give two models or files, --before and --after, and neither --model nor --output"
-        )
-    before, after = (
-        read_completions(name) if name.endswith(".jsonl") else completions(cfg, name)[1]
-        for name in (cfg.before, cfg.after)
-    )
+    before, after = find_completions(cfg, cfg.before), find_completions(cfg, cfg.after)
     switch = strategy_switch(before, after)
     print("subset            n   before    after      C_d")
     for name, row in switch.items():
@@ -73,6 +89,22 @@ def main(cfg: SwitchConfig) -> dict[str, dict]:
     total = [sum(row["correct"] for row in rows) / len(rows) for rows in (before, after)]
     print(f"{'all':12} {len(before):6} {total[0]:8.3f} {total[1]:8.3f}")
     return switch
+
+
+def find_completions(cfg: SwitchConfig, source: str) -> list[dict]:
+    """The rows of a file, or those that a model writes now."""
+    if source.endswith(".jsonl"):
+        return read_completions(source)
+    sampling = EvalConfig(
+        data=cfg.data,
+        limit=cfg.limit,
+        samples=cfg.samples,
+        temperature=cfg.temperature,
+        max_new_tokens=cfg.max_new_tokens,
+        seed=cfg.seed,
+    )
+    _, rows = completions(sampling, source)
+    return rows
 
 
 ROW = {"question": str, "completion": str, "correct": bool}
@@ -83,7 +115,7 @@ def read_completions(path: str) -> list[dict]:
     if not Path(path).is_file():
         raise InputError(f"no file {path!r}: write it with eval.py --output {path}")
     rows = []
-    for number, line in enumerate(Path(path).read_text().splitlines(), 1):
+    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1):
         try:
             row = json.loads(line)
             if not all(isinstance(row[key], kind) for key, kind in ROW.items()):

@@ -4,7 +4,8 @@
     frozen   GRPO on a frozen reward model              hacked: its score rises, true accuracy falls
     cooper   GRPO on a reward model that learns along   not hacked
 
-A fourth arm, `rollouts`, is Cooper with negatives that the rule rejects instead of an assistant's.
+A fourth arm, `assistant`, is Cooper with the paper's negatives, rewrites by an assistant, and its
+ratio of rates, 1 to 10.
 
     python -m experiments.three_arms --seed 1 --output runs/demo1
 
@@ -40,11 +41,11 @@ ARMS = {
         {"rm_lr": 0.0},
     ),
     "cooper": ("the reward model learns along", cooper.train, cooper.CooperConfig, {}),
-    "rollouts": (
-        "the same, negatives are rollouts that the rule rejects",
+    "assistant": (
+        "the same with the paper's negatives and ratio of rates",
         cooper.train,
         cooper.CooperConfig,
-        {"negatives": "rollouts"},
+        {"negatives": "assistant", "rm_lr": 1e-3},
     ),
 }
 
@@ -55,6 +56,7 @@ SECONDS = {"warm-up": 250, "reward model": 90, "rule": 1.2, "frozen": 1.5, "coop
 @dataclass(frozen=True)
 class DemoConfig(cooper.CooperConfig):
     output: str = "runs/demo"  # folder of all stages
+    seed: int = 4  # of every stage; results/cooper has 4 to 7
     arms: tuple[str, ...] = ("rule", "frozen", "cooper")  # what is run: see ARMS
     prior: Literal[tuple(tiny.PRIORS)] = "mixed"  # what the policy is taught in the warm-up
     warm_up_steps: int = 800  # updates of the warm-up
@@ -110,6 +112,12 @@ def train_reward_model(cfg: DemoConfig, policy: str, rm: str) -> str:
             max_new_tokens=cfg.max_new_tokens,
         )
     )  # fmt: skip
+    if result["validation/accuracy"] < cfg.rm_target:
+        raise InputError(
+            f"the reward model stopped at {result['validation/accuracy']:.2f} validation accuracy, "
+            f"below rm_target={cfg.rm_target}; rule and judge agreed on "
+            f"{result['annotation_kept']:.2f} of the samples. Take another --seed and --output"
+        )
     return (
         f"reward model: {result['held_out/accuracy']:.3f} right on held-out samples after "
         f"{result['steps']} updates; rule and judge agreed on {result['annotation_kept']:.2f}"

@@ -8,6 +8,7 @@ collapsed runs would describe none. Verifier grey, frozen reward model green, Co
 """
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,21 +16,26 @@ from support.errors import InputError
 from support.flags import command_line
 from support.plots import finish, pyplot, smooth
 from support.run import read_jsonl, write
+from support.tables import markdown, renew
 
 # folder: (label, colour, line)
 ARMS = {
     "rule": ("rule verifier", "0.45", "-"),
     "frozen": ("frozen reward model", "tab:green", "-"),
     "cooper": ("Cooper", "tab:blue", "-"),
-    "rollouts": ("Cooper, rejected rollouts as negatives", "tab:cyan", "--"),
+    "assistant": ("Cooper, assistant's negatives, rate 1e-3", "tab:cyan", "--"),
 }
+
+
+def seed_folders(folder: str) -> list[Path]:
+    """folder/seed4, folder/seed10, ... by number."""
+    return sorted(Path(folder).glob("seed[0-9]*"), key=lambda path: int(path.name[4:]))
 
 
 def load_arms(folder: str) -> dict[str, dict[str, list[dict]]]:
     """{arm: {seed: its history}}. Raises InputError where the folder holds no arm."""
     arms = {}
-    seeds = sorted(Path(folder).glob("seed[0-9]*"), key=lambda path: int(path.name[4:]))
-    runs = {"this run": Path(folder)} | {path.name: path for path in seeds}
+    runs = {"this run": Path(folder)} | {path.name: path for path in seed_folders(folder)}
     for arm in ARMS:
         for name, path in runs.items():
             if rows := read_jsonl(path / arm / "metrics.jsonl"):
@@ -61,14 +67,17 @@ def score_against_truth(rows: list[dict]) -> tuple[list[float], list[float]]:
 
 
 def draw_arms(arms: dict, output: str, caption: str = "") -> None:
-    """Left: true accuracy over steps. Right: the path of reward and true accuracy, to its dot."""
+    """Left: true accuracy over steps. Right: the path of reward and true accuracy, to its dot.
+
+    The right panel has the frozen and the Cooper arm.
+    """
     figure, (left, right) = pyplot().subplots(1, 2, figsize=(10, 4.4), sharey=True)
     for arm, seeds in arms.items():
         label, colour, line = ARMS[arm]
         for i, rows in enumerate(seeds.values()):
             style = {"color": colour, "ls": line, "lw": 1.4, "alpha": 0.85}
             left.plot(*values(rows, "eval/accuracy"), label=label if i == 0 else None, **style)
-            # the rule's reward is the truth, so its path would be the diagonal
+            # the rule's score is the truth itself
             if arm in ("frozen", "cooper"):
                 x, y = score_against_truth(rows)
                 right.plot(x, y, **style)
@@ -103,11 +112,44 @@ def table(arms: dict) -> str:
     names = list(dict.fromkeys(seed for seeds in arms.values() for seed in seeds))
     steps = max(rows[-1]["step"] for seeds in arms.values() for rows in seeds.values())
     head = f"true accuracy at step {steps}"
-    lines = [[head, *(name.replace("seed", "seed ") for name in names)], ["---"] * (len(names) + 1)]
+    rows = [
+        [ARMS[arm][0], *(outcome(seeds[name]) if name in seeds else "-" for name in names)]
+        for arm, seeds in arms.items()
+    ]
+    return markdown([head, *(name.replace("seed", "seed ") for name in names)], rows)
+
+
+def courses(arms: dict) -> str:
+    """Markdown: true accuracy every 20 steps, and the reward beside it, a row per arm and seed."""
+    rows, steps = [], range(0, 121, 20)
     for arm, seeds in arms.items():
-        cells = [outcome(seeds[name]) if name in seeds else "-" for name in names]
-        lines.append([ARMS[arm][0], *cells])
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+        for name, history in seeds.items():
+            accuracy, reward = (dict(zip(*values(history, k))) for k in ("eval/accuracy", "reward"))
+            cells = [f"{accuracy[step]:.2f}" if step in accuracy else "-" for step in steps]
+            # nothing is rewarded before the first step
+            paid = [f" ({reward[step]:.2f})" if step in reward else "" for step in steps]
+            row = [ARMS[arm][0], name.replace("seed", "seed "), *map("".join, zip(cells, paid))]
+            rows.append(row)
+    return markdown(["true accuracy (reward)", "", *(f"step {s}" for s in steps)], rows)
+
+
+def starts(folder: str) -> str:
+    """Markdown: what was measured of each seed's initial reward model, from rm.json."""
+    head = [
+        "start",
+        "rule and judge agree",
+        "held-out accuracy",
+        "wrong references told",
+        "updates",
+    ]
+    keys = ("annotation_kept", "held_out/accuracy", "held_out/swap_accuracy")
+    rows = []
+    for seed in seed_folders(folder):
+        if (seed / "rm.json").exists():
+            measured = json.loads((seed / "rm.json").read_text())
+            numbers = [f"{measured[key]:.2f}" for key in keys]
+            rows.append([seed.name.replace("seed", "seed "), *numbers, measured["steps"]])
+    return markdown(head, rows)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -120,13 +162,17 @@ def three_samples(folder: str) -> list[tuple[str, dict]]:
     Right: of Cooper's last evaluation. Wrong: the one that the reward model scores lowest. Hack:
     the wrong one that the frozen reward model scores highest. What the logs lack is left out.
     """
-    rows = {
-        arm: [row for file in sorted(Path(folder).glob(f"**/{arm}/samples.jsonl"))
-              for row in read_jsonl(file)]
-        for arm in ("frozen", "cooper")
-    }  # fmt: skip
+    rows = {"frozen": [], "cooper": []}
+    for arm, found in rows.items():
+        for file in sorted(Path(folder).glob(f"**/{arm}/samples.jsonl")):
+            found += read_jsonl(file)
     right = [row for row in rows["cooper"] if row["correct"]]
-    wrong = [row for row in rows["frozen"] if not row["correct"]]
+    # well-formed ones: garbled texts please the reward model as well, but show less
+    wrong = [
+        row
+        for row in rows["frozen"]
+        if not row["correct"] and re.fullmatch(r"[^{}]*\\boxed\{\d+\}", row["completion"])
+    ]
     shown = []
     if right:
         shown.append(("right", max(right, key=lambda row: row["step"])))
@@ -188,16 +234,34 @@ class ReportConfig:
     output: str = "runs/demo/cooper.png"  # the figure
     caption: str = ""  # small print below it: config, seeds, command
     keep: str | None = None  # folder that receives slim copies of the logs; None copies nothing
+    readmes: tuple[str, ...] = ()  # files whose tables and samples, between marks, are renewed
+
+
+def made_texts(folder: str) -> dict[str, str]:
+    """{mark in the README: what the logs in `folder` put there}."""
+    return {
+        "three arms: table": table(load_arms(folder)),
+        "three arms: courses": courses(load_arms(folder)),
+        "three arms: starts": starts(folder),
+        "three arms: samples": f"```text\n{samples_text(three_samples(folder))}\n```",
+    }
 
 
 def report(cfg: ReportConfig) -> None:
     arms = load_arms(cfg.folder)
-    draw_arms(arms, cfg.output, cfg.caption)
+    draw_arms({arm: arms[arm] for arm in arms if arm != "assistant"}, cfg.output, cfg.caption)
+    if "assistant" in arms:
+        draw_arms(
+            arms, str(Path(cfg.output).with_stem(Path(cfg.output).stem + "_assistant")), cfg.caption
+        )
     print(table(arms), end="\n\n")
     print(samples_text(three_samples(cfg.folder)), end="\n\n")
     print(f"figure: {cfg.output}")
     if cfg.keep:
         keep_logs(cfg.folder, cfg.keep)
+    for readme in cfg.readmes:
+        text = Path(readme).read_text(encoding="utf-8")
+        write(Path(readme), renew(text, made_texts(cfg.keep or cfg.folder)))
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ def test_positives_come_only_from_rows_the_rule_proves_correct(rollouts):
     correct = rewards.rule(rollouts)
     seen = [tuple(select_positives(rollouts, correct, random.Random(s))) for s in range(50)]
     assert set(seen) == {(0, 7), (2, 7)}, (
-        "one correct row a prompt, at random, none for the second prompt"
+        "one correct row per prompt, at random, none for the second prompt"
     )
 
 

@@ -22,6 +22,7 @@ CONFIGS = {
     "experiments.spurious": "SpuriousConfig",
     "experiments.spurious_tables": "ReportConfig",
     "experiments.strategy_switch": "SwitchConfig",
+    "support.plots": "CompareConfig",
 }
 
 
@@ -64,9 +65,29 @@ def test_the_eight_stages_link_to_the_lines_that_say_so():
         assert code.strip() == f"# {number} {name}", f"stage {number} is not at {file}:{line}"
 
 
+def test_both_loops_are_linked_where_they_begin():
+    for file, line in re.findall(r"`(?:grpo|cooper)\.train`\]\((\w+\.py)#L(\d+)\)", README):
+        assert (ROOT / file).read_text().splitlines()[int(line) - 1].startswith("def train(")
+
+
 def test_line_counts_of_the_file_table():
     rows = re.findall(r"^\| \[`(\w+\.py)`\]\(\w+\.py\) \|.*\| (\d+) \|$", README, re.M)
     assert {name for name, _ in rows} == {p.name for p in ROOT.glob("*.py")}
     for name, count in rows:
         actual = len((ROOT / name).read_text().splitlines())
         assert abs(actual - int(count)) <= 10, f"{name} has {actual} lines, the README says {count}"
+
+
+def test_a_newcomer_finishes_the_readme():
+    assert len(README.split()) <= 2000
+
+
+def test_every_logged_name_is_in_the_glossary():
+    """Names are written in the code as "group/name"; those without a group by rollout_metrics."""
+    glossary = (ROOT / "docs" / "metrics.md").read_text()
+    code = "".join((ROOT / f"{name}.py").read_text() for name in ("grpo", "cooper", "eval"))
+    groups = "clip_ratio|completions|eval|rm|sampling"
+    logged = set(re.findall(rf'"((?:{groups})/[\w/]+)"', code))
+    logged |= {"reward", "reward_std", "frac_reward_zero_std", "accuracy", "code", "step_time"}
+    assert len(logged) > 18
+    assert not {name for name in logged if f"`{name}`" not in glossary}

@@ -1,7 +1,7 @@
 """Learning in a small form: one short warm-up serves all, about a minute on two cores.
 
 GRPO lifts accuracy, a constant reward changes nothing, a shuffled one teaches nothing. Hacking and
-its cure take minutes a seed: `make reproduce` runs them, tests/test_results.py holds the claims
+its cure take minutes per seed: `make reproduce` runs them, tests/test_results.py holds the claims
 against the committed logs.
 """
 

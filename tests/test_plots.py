@@ -15,8 +15,8 @@ def write_log(folder, rows, name="metrics.jsonl"):
     (folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
-def sample(step, correct, reward):
-    row = {"step": step, "question": "7 + 5 = ?", "reference": "12", "completion": f"text {reward}"}
+def sample(step, correct, reward, completion="so \\boxed{11}"):
+    row = {"step": step, "question": "7 + 5 = ?", "reference": "12", "completion": completion}
     return row | {"reward": reward, "correct": correct}
 
 
@@ -32,7 +32,13 @@ def experiment(tmp_path):
             write_log(folder, rows)
             write_log(
                 folder,
-                [sample(20, False, 0.2), sample(20, False, 0.9), sample(30, True, 0.8)],
+                [
+                    sample(20, False, 0.2),
+                    sample(20, False, 0.9),
+                    sample(30, True, 0.8),
+                    sample(30, False, 0.95, "so 11"),
+                    sample(30, False, 0.1, "\\boxed{\\boxed{1}"),
+                ],  # fmt: skip
                 "samples.jsonl",
             )
         write_log(tmp_path / f"seed{seed}" / "rm", [{"steps": 60}], "metrics.json")

@@ -3,80 +3,145 @@
 They are made by `make reproduce` and `make reproduce-spurious`.
 """
 
+import json
 from pathlib import Path
+from statistics import fmean, stdev
 
 import pytest
 
 from experiments import spurious_tables, three_arms_report
-from experiments.spurious_logs import Logs
+from experiments.spurious_logs import (
+    changes,
+    clip_share,
+    differences,
+    distinct,
+    first_values,
+    last_values,
+    load_logs,
+    select,
+)
 from experiments.strategy_switch import SWITCHES
 from support.run import read_jsonl
 from support.stats import mean_and_half_width
+from support.tables import renew
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "results" / "cooper"
 SEEDS = sorted(RESULTS.glob("seed*"))
+every_seed = pytest.mark.parametrize("seed", SEEDS, ids=lambda s: s.name)
+
+
+def logged(seed, arm, key):
+    return [row[key] for row in read_jsonl(seed / arm / "metrics.jsonl") if key in row]
 
 
 def accuracies(seed, arm):
-    rows = read_jsonl(seed / arm / "metrics.jsonl")
-    return [row["eval/accuracy"] for row in rows if "eval/accuracy" in row]
-
-
-def mean_of_last(seed, arm, key, count=20):
-    return three_arms_report.last(read_jsonl(seed / arm / "metrics.jsonl"), key, count)
+    return logged(seed, arm, "eval/accuracy")
 
 
 def test_three_seeds_or_more():
     assert len(SEEDS) >= 3
 
 
-@pytest.mark.parametrize("seed", SEEDS, ids=lambda s: s.name)
+@every_seed
 def test_before_rl_the_policy_can_but_often_is_not_right(seed):
-    assert 0.15 <= accuracies(seed, "rule")[0] <= 0.45
+    assert 0.3 <= accuracies(seed, "rule")[0] <= 0.45
 
 
-@pytest.mark.parametrize("seed", SEEDS, ids=lambda s: s.name)
-def test_grpo_on_the_rule_learns_within_100_steps(seed):
+@every_seed
+def test_the_initial_reward_model_is_about_as_good_as_the_papers_and_hardly_reads_references(seed):
+    measured = json.loads((seed / "rm.json").read_text())
+    assert 0.84 <= measured["held_out/accuracy"] <= 0.91
+    assert measured["held_out/swap_accuracy"] < 0.35
+
+
+@every_seed
+def test_learning_is_visible_before_it_is_done(seed):
+    """The rule arm: slowly enough to be seen, and to 0.98 or more in the end."""
     rows = read_jsonl(seed / "rule" / "metrics.jsonl")
-    at_100 = next(row for row in rows if row["step"] == 100)
-    assert at_100["eval/accuracy"] >= 0.60 and at_100["eval/greedy"] >= 0.90
+    early = [row["eval/accuracy"] for row in rows if row["step"] <= 20 and "eval/accuracy" in row]
+    assert len(early) == 11 and early[5] < 0.85
+    assert accuracies(seed, "rule")[-1] >= 0.98
 
 
-def test_the_frozen_reward_model_is_hacked():
-    """Its score rises while true accuracy falls: by 0.15 or more on most seeds and in the mean."""
-    falls = []
+@every_seed
+def test_the_frozen_reward_model_is_hacked(seed):
+    """Truth falls by 0.5 or more below its best, while the score goes on rising."""
+    accuracy, score = accuracies(seed, "frozen"), logged(seed, "frozen", "reward")
+    assert max(accuracy) >= 0.85 and accuracy[-1] <= max(accuracy) - 0.5
+    rows = read_jsonl(seed / "frozen" / "metrics.jsonl")
+    best = max(rows, key=lambda row: row.get("eval/accuracy", 0))["step"]
+    at_best = score[max(0, best - 5) : best + 5]
+    assert sum(score[-10:]) / 10 > sum(at_best) / len(at_best) + 0.05
+    assert sum(score[-10:]) / 10 > 0.9
+
+
+def ends(arm):
+    """{seed: last evaluation} of the seeds that ran this arm."""
+    return {s.name: accuracies(s, arm)[-1] for s in SEEDS if (s / arm).exists()}
+
+
+def test_cooper_dips_and_comes_back_on_every_seed_but_the_sixth():
+    assert {seed for seed, end in ends("cooper").items() if end < 0.94} == {"seed6"}
     for seed in SEEDS:
-        accuracy = accuracies(seed, "frozen")
-        falls.append(max(accuracy) - accuracy[-1])
-        reward = [row["reward"] for row in read_jsonl(seed / "frozen" / "metrics.jsonl")[1:]]
-        assert sum(reward[-20:]) / 20 > sum(reward[:3]) / 3 + 0.2, "its score did not rise"
-    assert sum(falls) / len(falls) >= 0.15
-    assert sum(fall >= 0.15 for fall in falls) > len(falls) / 2
+        assert accuracies(seed, "cooper")[-1] >= accuracies(seed, "frozen")[-1] + 0.15
+        if seed.name != "seed6":
+            assert min(accuracies(seed, "cooper")[11:]) >= 0.8
 
 
-@pytest.mark.parametrize("seed", SEEDS, ids=lambda s: s.name)
-def test_cooper_stays_with_the_rule(seed):
-    final = {arm: accuracies(seed, arm)[-1] for arm in ("rule", "frozen", "cooper")}
-    assert final["cooper"] >= final["rule"] - 0.03 and final["cooper"] > final["frozen"]
-    assert mean_of_last(seed, "cooper", "rm/agreement") >= 0.90
+@every_seed
+def test_coopers_reward_model_stays_as_good_on_samples_of_the_start(seed):
+    held_out = logged(seed, "cooper", "rm/held_out_accuracy")
+    assert max(held_out) - min(held_out) < 0.06
 
 
-def test_cooper_ends_far_above_the_frozen_arm():
-    gaps = [accuracies(s, "cooper")[-1] - accuracies(s, "frozen")[-1] for s in SEEDS]
-    assert sum(gaps) / len(gaps) >= 0.20
+def test_with_the_papers_negatives_and_rates_the_reward_model_forgets_on_two_of_three():
+    assert ends("assistant").keys() == {"seed4", "seed5", "seed6"}
+    assert {seed for seed, end in ends("assistant").items() if end > 0.9} == {"seed4"}
+    forgot = {
+        s: logged(RESULTS / s, "assistant", "rm/held_out_accuracy")[-1] for s in ("seed5", "seed6")
+    }
+    assert forgot == pytest.approx({"seed5": 0.41, "seed6": 0.68}, abs=0.01)
 
 
-def test_the_table_of_the_readme_is_the_table_of_the_logs():
-    readme = (ROOT / "README.md").read_text()
-    assert three_arms_report.table(three_arms_report.load_arms(str(RESULTS))) in readme
+@pytest.mark.parametrize("readme", [ROOT / "README.md", RESULTS / "README.md"], ids=str)
+def test_a_readme_holds_the_tables_and_samples_of_the_logs(readme):
+    text = readme.read_text(encoding="utf-8")
+    assert renew(text, three_arms_report.made_texts(str(RESULTS))) == text
+    assert text.count("<!-- three arms: ") == 2
+
+
+def test_the_samples_shown_are_one_right_one_wrong_and_one_that_hacks():
+    shown = dict(three_arms_report.three_samples(str(RESULTS)))
+    assert shown["right"]["correct"]
+    assert not shown["wrong"]["correct"] and shown["wrong"]["reward"] < 0.5
+    assert not shown["hacked"]["correct"] and shown["hacked"]["reward"] > 0.9
 
 
 # --------------------------------------------------------------------------------------------------
-# Spurious rewards
+# Spurious rewards: results/spurious/README.md
 
-LOGS = Logs(str(RESULTS.parent / "spurious"))
+SPURIOUS = ROOT / "results" / "spurious"
+ROWS = load_logs(str(SPURIOUS))
+SPURIOUS_README = (SPURIOUS / "README.md").read_text(encoding="utf-8")
 PRIORS = ("qwen_math", "llama", "olmo_sft")
+MANY = "32 updates per step"
+
+
+def grid(prior, reward):
+    return select(ROWS, experiment="grid", prior=prior, name=reward)
+
+
+def clipping(prior, name):
+    return select(ROWS, experiment="clipping", prior=prior, name=name)
+
+
+def stronger(name):
+    return select(ROWS, experiment="stronger", prior="qwen_math", name=name)
+
+
+def confident(name):
+    return select(ROWS, experiment="confident", prior="qwen_young", name=name)
 
 
 def interval(values):
@@ -84,118 +149,285 @@ def interval(values):
     return mean - half, mean + half
 
 
-def grid(prior, reward, metric="eval/accuracy", updates=None):
-    """95 % interval of the change under a reward."""
-    return interval(LOGS.change(("grid", prior), reward, metric, updates))
+def change(rows, metric="eval/accuracy", updates=None):
+    """95% interval of the change over a run."""
+    return interval(changes(rows, metric, updates))
 
 
-def clipping(name, other, metric, where=("stronger", "qwen_math")):
-    """95 % interval of a paired difference at the end of the run."""
-    return interval(LOGS.difference(where, name, other, metric))
+def effect(rows, others, metric="eval/accuracy"):
+    """95% interval of a paired difference at the end of two runs."""
+    return interval(differences(rows, others, metric))
+
+
+def end(rows, metric, updates=None):
+    return fmean(last_values(rows, metric, updates).values())
+
+
+def start(rows, metric):
+    return fmean(first_values(rows, metric).values())
 
 
 def test_five_seeds_of_every_run():
-    seeds = {len(seeds) for names in LOGS.runs.values() for seeds in names.values()}
-    assert seeds == {5} and len(LOGS.runs["grid", "llama"]) == 10
+    for experiment, prior, name in {(r["experiment"], r["prior"], r["name"]) for r in ROWS}:
+        run = select(ROWS, experiment=experiment, prior=prior, name=name)
+        assert distinct(run, "seed") == [1, 2, 3, 4, 5]
+    assert len(distinct(select(ROWS, experiment="grid", prior="llama"), "name")) == 10
 
 
 def test_the_readme_holds_the_tables_of_the_logs():
-    readme = (RESULTS.parent.parent / "README.md").read_text()
-    assert spurious_tables.renew(readme, spurious_tables.tables(LOGS)) == readme
-    assert readme.count("<!-- spurious:") == len(spurious_tables.TABLES)
+    assert renew(SPURIOUS_README, spurious_tables.tables(ROWS)) == SPURIOUS_README
+    assert SPURIOUS_README.count("<!-- spurious:") == len(spurious_tables.TABLES)
+    tables = (SPURIOUS / "tables.md").read_text(encoding="utf-8")
+    assert tables == "\n\n".join(spurious_tables.tables(ROWS).values()) + "\n"
+
+
+def means_of(what, digits=2):
+    return ", ".join(f"{value:+.{digits}f}" for value in what)
+
+
+def plus_minus(values):
+    return spurious_tables.number(values)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        means_of(fmean(changes(grid(prior, "rule"))) for prior in PRIORS),
+        means_of(fmean(changes(grid(prior, "one_shot"))) for prior in PRIORS),
+        means_of(fmean(changes(grid(prior, "format"), updates=80)) for prior in PRIORS),
+        ", ".join(plus_minus(changes(grid(prior, "format"))) for prior in PRIORS),
+        ", ".join(plus_minus(changes(grid(prior, "python"))) for prior in PRIORS[1:]),
+        plus_minus(changes(grid("qwen_math", "python"), updates=80)) + " after 10 steps",
+        plus_minus(changes(grid("qwen_math", "python"))) + " after 40",
+        means_of(fmean(changes(grid(prior, "incorrect"))) for prior in PRIORS),
+        means_of(fmean(changes(grid(prior, "incorrect and not python"))) for prior in PRIORS),
+        ", ".join(plus_minus(changes(grid(prior, "random"))) for prior in PRIORS),
+        plus_minus(changes(clipping("qwen_math", "one large minibatch"))) + " after 120 updates",
+        plus_minus(changes(clipping("qwen_math", "small rollout batch"))) + " after 480",
+        plus_minus(changes(grid("qwen_math", "format and not python"))) + " and "
+        + plus_minus(changes(grid("olmo_sft", "format and not python"))),
+        plus_minus(
+            differences(
+                clipping("qwen_math", "standard"), clipping("qwen_math", "no clip"), "eval/accuracy"
+            )
+        )
+        + " on `qwen_math`",
+        plus_minus(
+            differences(
+                clipping("olmo_sft", "standard"), clipping("olmo_sft", "no clip"), "eval/accuracy"
+            )
+        ),
+        plus_minus(changes(confident("standard"))),
+    ],
+)  # fmt: skip
+def test_the_readme_says_the_numbers_of_the_logs(said):
+    prose = " ".join(SPURIOUS_README.partition("## Ten rewards")[0].split())
+    clipping_prose = SPURIOUS_README.partition("## Does clipping")[2].partition("<!--")[0]
+    prose += " ".join(clipping_prose.split())
+    # a mean of 0 has no sign in prose
+    assert said.replace("+0.00", "0.00") in prose.replace("+0.00", "0.00")
+
+
+@pytest.mark.parametrize("prior, code, other", zip(PRIORS, (59, 16, 18), (24, 33, 38)))
+def test_how_often_each_prior_is_right_with_code_and_without(prior, code, other):
+    switches = [row["switch"] for row in grid(prior, "rule") if "switch" in row]
+    for strategy, percent in (("code", code), ("lang", other)):
+        kinds = [kind for kind in SWITCHES if kind.startswith(strategy)]
+        parts = [spurious_tables.pool([switch[kind] for switch in switches]) for kind in kinds]
+        share = sum(part.before for part in parts) / sum(part.pairs for part in parts)
+        assert round(100 * share) == percent
+    assert f"{code}%" in SPURIOUS_README and f"{other}%" in SPURIOUS_README
+
+
+@pytest.mark.parametrize("prior, greedy", zip(PRIORS, (1.0, 1.0, 0.0)))
+def test_greedy_accuracy_says_little(prior, greedy):
+    assert set(first_values(grid(prior, "rule"), "eval/greedy").values()) == {greedy}
 
 
 @pytest.mark.parametrize("prior", PRIORS)
 def test_true_rewards_lift_every_prior(prior):
-    assert grid(prior, "rule")[0] > 0.4 and grid(prior, "one_shot")[0] > 0.15
+    assert change(grid(prior, "rule"))[0] > 0.4 and change(grid(prior, "one_shot"))[0] > 0.15
 
 
 def test_under_true_rewards_code_rises_where_it_is_accurate_and_falls_where_it_is_not():
-    assert grid("qwen_math", "rule", "eval/code")[0] > 0.3
-    assert grid("olmo_sft", "rule", "eval/code")[1] < -0.6
+    assert change(grid("qwen_math", "rule"), "eval/code")[0] > 0.3
+    assert change(grid("olmo_sft", "rule"), "eval/code")[1] < -0.6
+    qwen = grid("qwen_math", "rule")
+    shares = [start(qwen, "eval/code"), *(end(qwen, "eval/code", n) for n in (80, 160, 240, 320))]
+    assert shares == sorted(shares)
+    assert [round(shares[i], 2) for i in (0, 1, 4)] == [0.65, 0.86, 0.98]
 
 
 def test_a_majority_helps_where_it_is_mostly_right():
     for reward in ("majority", "ttrl"):
-        assert grid("qwen_math", reward)[0] > 0.4 and grid("llama", reward)[0] > 0.4
-        assert grid("olmo_sft", reward)[1] < -0.15
+        assert change(grid("qwen_math", reward))[0] > 0.4
+        assert change(grid("llama", reward))[0] > 0.4
+        assert change(grid("olmo_sft", reward))[1] < -0.15
 
 
 @pytest.mark.parametrize("prior", PRIORS)
 def test_the_format_reward_teaches_the_box_and_lifts_by_it_at_first(prior):
-    assert grid(prior, "format", "eval/boxed")[0] > 0.15
-    assert mean_and_half_width(LOGS.change(("grid", prior), "format", updates=80))[0] > 0.04
+    rows = grid(prior, "format")
+    assert change(rows, "eval/boxed")[0] > 0.15
+    assert mean_and_half_width(changes(rows, updates=80))[0] > 0.04
+    assert 0.78 <= start(rows, "eval/boxed") <= 0.805 and round(end(rows, "eval/boxed"), 3) == 0.996
 
 
 def test_the_python_reward_lifts_qwen_math_and_lowers_the_others():
-    assert grid("qwen_math", "python", updates=80)[0] > 0.05
-    assert grid("llama", "python")[1] < -0.1 and grid("olmo_sft", "python")[1] < -0.02
-    assert all(grid(prior, "python", "eval/code")[0] > 0.2 for prior in PRIORS)
+    assert change(grid("qwen_math", "python"), updates=80)[0] > 0.05
+    assert change(grid("llama", "python"))[1] < -0.1
+    assert change(grid("olmo_sft", "python"))[1] < -0.02
+    for rows in (grid(prior, "python") for prior in PRIORS):
+        assert change(rows, "eval/code")[0] > 0.2
+        assert 0.955 <= end(rows, "eval/code", 160) < 0.99 <= end(rows, "eval/code") + 0.005
 
 
 @pytest.mark.parametrize("prior", PRIORS)
 def test_incorrect_labels_lower_every_prior(prior):
-    assert grid(prior, "incorrect")[1] < -0.15
+    assert change(grid(prior, "incorrect"))[1] < -0.15
+
+
+def test_seventeen_labels_wrong_by_habit_are_enough():
+    counts = first_values(grid("qwen_math", "incorrect"), "training_problems").values()
+    assert (min(counts), max(counts)) == (17, 25)
 
 
 def test_incorrect_labels_lift_where_they_are_of_no_system():
-    where = ("labels", "qwen_young")
-    assert interval(LOGS.change(where, "other"))[0] > 0.05
-    assert interval(LOGS.change(where, "other", "eval/code"))[0] > 0.1
-    assert interval(LOGS.change(where, "habit"))[1] < -0.25
+    labels = select(ROWS, experiment="labels", prior="qwen_young")
+    habit, other = select(labels, name="habit"), select(labels, name="other")
+    assert change(other)[0] > 0.05
+    assert change(other, "eval/code")[0] > 0.1 and change(other, "eval/boxed")[0] > 0.1
+    assert change(habit)[1] < -0.25
 
 
 @pytest.mark.parametrize("prior", PRIORS)
 def test_random_rewards_lift_no_prior(prior):
-    low, high = grid(prior, "random")
+    low, high = change(grid(prior, "random"))
     assert low < 0 < high < 0.12
-    assert interval(LOGS.change(("clipping", prior), "standard"))[0] < 0
+    assert change(clipping(prior, "standard"))[0] < 0
 
 
-def test_gamma_0_changes_nothing():
-    where = ("gamma", "qwen_math")
-    for metric in ("eval/accuracy", "eval/code", "eval/boxed", "eval/greedy"):
-        assert LOGS.change(where, "gamma 0.0", metric) == [0.0] * 5
-    for gamma in ("0.001", "0.3", "0.7"):
-        low, high = interval(LOGS.change(where, f"gamma {gamma}"))
-        assert low < 0 < high
-
-
-def test_with_many_updates_a_step_clipping_holds_accuracy_and_entropy():
-    name, other = "32 updates a step", "32 updates a step, no clip"
-    assert clipping(name, other, "eval/accuracy")[0] > 0.2
-    assert clipping(name, other, "entropy")[1] < -0.05
-    assert clipping(name, other, "token_prob")[0] > 0.03
-    assert interval(LOGS.change(("stronger", "qwen_math"), other))[1] < -0.35
-
-
-def test_it_is_the_upper_bound_that_holds():
-    other = "32 updates a step, no clip"
-    assert clipping("32 updates a step, upper bound only", other, "eval/accuracy")[0] > 0.1
-    assert clipping("32 updates a step, upper bound only", other, "entropy")[1] < -0.05
-    assert clipping("32 updates a step, lower bound only", other, "eval/accuracy")[1] < 0.06
-    low, high = clipping("32 updates a step, lower bound only", other, "entropy")
-    assert low < 0 < high
+def test_five_seeds_exclude_a_gain_above_011_but_not_the_papers_effect_of_clipping():
+    standard, other = clipping("qwen_math", "standard"), clipping("qwen_math", "no clip")
+    assert 0.105 < change(standard)[1] < 0.115
+    assert effect(standard, other)[0] < 0 and effect(standard, other)[1] > 0.21
+    assert round(stdev(differences(standard, other, "eval/accuracy")), 2) == 0.11
 
 
 @pytest.mark.parametrize("prior", PRIORS)
-def test_with_eight_updates_a_step_five_seeds_show_no_effect_on_entropy(prior):
-    low, high = clipping("standard", "no clip", "entropy", ("clipping", prior))
+def test_random_and_standard_are_one_trajectory(prior):
+    """After 30 steps, 240 updates, both have been evaluated."""
+    for metric in ("eval/accuracy", "eval/code", "eval/boxed", "eval/greedy"):
+        values = last_values(grid(prior, "random"), metric, updates=240)
+        assert values == last_values(clipping(prior, "standard"), metric, updates=240)
+
+
+def test_gamma_0_changes_nothing():
+    gamma = select(ROWS, experiment="gamma", prior="qwen_math")
+    for metric in ("eval/accuracy", "eval/code", "eval/boxed", "eval/greedy"):
+        assert changes(select(gamma, name="gamma 0.0"), metric) == [0.0] * 5
+    for chance in ("0.001", "0.3", "0.7"):
+        low, high = change(select(gamma, name=f"gamma {chance}"))
+        assert low < 0 < high
+
+
+def test_with_many_updates_per_step_clipping_holds_accuracy_and_entropy():
+    run, other = stronger(MANY), stronger(f"{MANY}, no clip")
+    assert effect(run, other)[0] > 0.2
+    assert effect(run, other, "entropy")[1] < -0.05
+    assert effect(run, other, "token_prob")[0] > 0.03
+    assert change(other)[1] < -0.35
+    assert [round(end(rows, "eval/accuracy"), 2) for rows in (run, other)] == [0.37, 0.04]
+    assert round(start(run, "eval/accuracy"), 2) == 0.45
+    assert end(other, "entropy") > 1.9 * start(other, "entropy")
+    assert end(run, "entropy") == pytest.approx(start(run, "entropy"), abs=0.01)
+
+
+def test_it_is_the_upper_bound_that_holds():
+    other = stronger(f"{MANY}, no clip")
+    upper, lower = stronger(f"{MANY}, upper bound only"), stronger(f"{MANY}, lower bound only")
+    assert effect(upper, other)[0] > 0.1
+    assert effect(upper, other, "entropy")[1] < -0.05
+    low, high = effect(lower, other)
+    assert low < 0 and high < 0.06
+    low, high = effect(lower, other, "entropy")
     assert low < 0 < high
-    assert LOGS.clip_shares(("clipping", prior), "standard") < 0.002
+    assert effect(clipping("llama", "lower bound only"), clipping("llama", "no clip"))[1] < -0.05
+
+
+@pytest.mark.parametrize("prior", PRIORS)
+def test_with_eight_updates_per_step_five_seeds_show_no_effect_on_entropy(prior):
+    low, high = effect(clipping(prior, "standard"), clipping(prior, "no clip"), "entropy")
+    assert low < 0 < high
+    assert clip_share(clipping(prior, "standard")) < 0.002
+
+
+def touched(rows):
+    """Percent of tokens that clipping touches, both bounds together."""
+    sides = ("clip_ratio/low_mean", "clip_ratio/high_mean")
+    return 100 * sum(fmean(row[side] for row in rows if side in row) for side in sides)
+
+
+def test_how_many_tokens_clipping_touches():
+    assert all(0.01 <= touched(clipping(prior, "standard")) <= 0.02 for prior in PRIORS)
+    assert round(touched(confident("standard")), 2) == 0.13
+    assert round(touched(stronger(MANY)), 1) == 0.7
+
+
+def test_where_eight_updates_per_step_show_an_effect():
+    assert effect(clipping("olmo_sft", "standard"), clipping("olmo_sft", "no clip"))[0] > 0
+    young, other = confident("standard"), confident("no clip")
+    assert plus_minus(differences(young, other, "entropy")) == "-0.03 ± 0.02"
+    assert plus_minus(differences(young, other, "eval/code")) == "+0.12 ± 0.11"
+    assert change(young)[0] < 0
+
+
+def test_how_many_paired_differences_exclude_0():
+    excluded = {"all": 0, "none": 0, "many updates": 0}
+    for run in {(r["experiment"], r["prior"]) for r in ROWS}:
+        rows = select(ROWS, experiment=run[0], prior=run[1])
+        for line in spurious_tables.effect_lines(rows):
+            for cell in line[2:]:
+                mean, half = map(float, cell.split(" ± "))
+                excluded["all"] += 1
+                excluded["none"] += abs(mean) <= half
+                excluded["many updates"] += abs(mean) > half and MANY in line[0]
+    assert excluded == {"all": 80, "none": 80 - 16, "many updates": 9}
+    assert "80 paired\ndifferences. 16 exclude 0, 9 of them" in SPURIOUS_README
 
 
 def test_no_random_reward_gains_accuracy_in_any_setting():
-    for where, names in LOGS.runs.items():
-        for name in names:
-            if where[0] not in ("grid", "labels") and name != "gamma 0.0":
-                assert interval(LOGS.change(where, name))[0] < 0, (where, name)
+    for experiment in ("clipping", "gamma", "stronger", "confident"):
+        part = select(ROWS, experiment=experiment)
+        for prior, name in {(row["prior"], row["name"]) for row in part}:
+            if name != "gamma 0.0":
+                run = select(part, prior=prior, name=name)
+                assert change(run)[0] < 0, (experiment, prior, name)
+
+
+def shares_of_the_gain(rows):
+    """{kind of switch: C_d}, the seeds of `rows` together."""
+    switches = [row["switch"] for row in rows if "switch" in row]
+    parts = {kind: spurious_tables.pool([s[kind] for s in switches]) for kind in SWITCHES}
+    gain = sum(part.after - part.before for part in parts.values())
+    return {kind: (part.after - part.before) / gain for kind, part in parts.items()}
 
 
 def test_most_of_a_gain_comes_from_language_to_code_or_within_code():
-    seeds = LOGS.runs["grid", "qwen_math"]["rule"].values()
-    gains = {d: 0.0 for d in SWITCHES}
-    for rows in seeds:
-        for d, part in rows[-1]["switch"].items():
-            gains[d] += part["n"] * (part["after"] - part["before"]) if part["n"] else 0
-    assert 0.4 < gains["lang->code"] / sum(gains.values()) < 0.6
+    shares = shares_of_the_gain(grid("qwen_math", "rule"))
+    assert 0.4 < shares["lang->code"] < 0.6
+    assert {k: round(v, 2) for k, v in shares.items()} == dict(zip(SWITCHES, (0.48, 0, 0.5, 0.02)))
+
+
+def test_under_format_c_d_differs_much_between_seeds():
+    rows = grid("qwen_math", "format")
+    by_seed = [shares_of_the_gain(select(rows, seed=n))["lang->code"] for n in range(1, 6)]
+    assert [round(share, 2) for share in by_seed] == [0.26, 0.40, -0.09, 0.36, 0.57]
+    assert round(shares_of_the_gain(rows)["lang->code"], 2) == 0.56
+    assert round(shares_of_the_gain(grid("qwen_math", "incorrect"))["code->lang"], 2) == 0.77
+
+
+@pytest.mark.parametrize("file", ["grid", "clipping", "clipping_all", "bounds_all"])
+def test_the_readme_shows_its_figures(file):
+    assert f"]({file}.png)" in SPURIOUS_README
+    assert (SPURIOUS / f"{file}.png").stat().st_size < 300_000

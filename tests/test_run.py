@@ -76,7 +76,7 @@ CONFIGS = {
         ("experiments.three_arms", "DemoConfig"), ("experiments.three_arms_report", "ReportConfig"),
         ("experiments.spurious", "SpuriousConfig"),
         ("experiments.spurious_tables", "ReportConfig"),
-        ("experiments.strategy_switch", "SwitchConfig"),
+        ("experiments.strategy_switch", "SwitchConfig"), ("support.plots", "CompareConfig"),
     )
 }  # fmt: skip
 

@@ -114,7 +114,7 @@ def test_only_through_the_others_is_a_confident_token_ever_held_down():
 
 
 def test_mu_of_the_paper():
-    """PAPERS 2.6 with the population std: 0.484 and 0.439 at G = 16; ours divides by G - 1."""
+    """Appendix B with the population std: 0.484 and 0.439 at G = 16; ours divides by G - 1."""
     scale = math.sqrt(15 / 16)
     assert closed_form.positive_advantage(0.5, 16) == pytest.approx(0.484 * scale, abs=5e-4)
     assert closed_form.positive_advantage(0.3, 16) == pytest.approx(0.439 * scale, abs=5e-4)
@@ -130,7 +130,7 @@ CFG = spurious.SpuriousConfig(output="somewhere")
 
 def difference(name):
     standard, other = (
-        dataclasses.asdict(spurious.config(CFG, "llama", n, spurious.CLIPPING[n], 3))
+        dataclasses.asdict(spurious.run_config(CFG, "llama", n, spurious.CLIPPING[n], 3))
         for n in ("standard", name)
     )
     ignored = ("output", "steps", "eval_every", "save_every")  # its folder and its length
@@ -147,16 +147,16 @@ def test_an_ablation_differs_from_the_standard_run_in_what_it_names_alone():
 
 def test_the_small_rollout_batch_is_one_minibatch_of_the_standard_run():
     changed = difference("small rollout batch")
-    standard = spurious.config(CFG, "llama", "standard", spurious.CLIPPING["standard"], 3)
-    small = spurious.config(CFG, "llama", "", spurious.CLIPPING["small rollout batch"], 3)
+    standard = spurious.run_config(CFG, "llama", "standard", spurious.CLIPPING["standard"], 3)
+    small = spurious.run_config(CFG, "llama", "", spurious.CLIPPING["small rollout batch"], 3)
     assert set(changed) == {"prompts", "minibatches"}
     rows = [c.prompts * c.group_size // c.minibatches for c in (standard, small)]
-    assert rows[0] == rows[1]  # the same rows an update
+    assert rows[0] == rows[1]  # the same rows per update
     assert standard.steps * standard.minibatches == small.steps * small.minibatches  # and updates
 
 
 def test_the_standard_run_clips_and_updates_eight_times():
-    cfg = spurious.config(CFG, "qwen_math", "standard", spurious.CLIPPING["standard"], 0)
+    cfg = spurious.run_config(CFG, "qwen_math", "standard", spurious.CLIPPING["standard"], 0)
     assert (cfg.reward, cfg.gamma, cfg.clip_eps, cfg.minibatches) == ("random", 0.5, 0.2, 8)
     assert cfg.kl_coef == cfg.entropy_coef == cfg.weight_decay == 0
 
@@ -180,7 +180,7 @@ def test_slim_logs_are_means_of_bins_and_every_evaluation():
     rows = [{"step": 0, "eval/accuracy": 0.5}]
     rows += [{"step": s, "code": float(s), "reward": 1.0} for s in range(1, 10)]
     rows[3]["eval/accuracy"] = 0.7
-    assert spurious_logs.slim(rows, updates_a_step=8, bins=2) == [
+    assert spurious_logs.slim(rows, updates_per_step=8, bins=2) == [
         {"step": 0, "updates": 0, "eval/accuracy": 0.5},
         {"step": 3, "updates": 24, "eval/accuracy": 0.7},
         {"step": 4, "updates": 32, "code": 2.5, "reward": 1.0},
@@ -210,24 +210,27 @@ def test_changes_and_paired_differences(tmp_path):
             (*where, "no clip"): {0: (0.5, 0.5, 0.5), 1: (0.25, 0.25, 0.125)},
         },
     )
-    logs = spurious_logs.Logs(str(tmp_path))
-    assert logs.change(where, "standard") == [0.25, 0.0]
-    assert logs.change(where, "standard", updates=8) == pytest.approx([0.1, 0.25])
-    assert logs.difference(where, "standard", "no clip", "eval/accuracy") == [0.25, 0.125]
+    rows = spurious_logs.load_logs(str(tmp_path))
+    clipping = spurious_logs.select(rows, experiment="clipping", prior="llama")
+    standard = spurious_logs.select(clipping, name="standard")
+    other = spurious_logs.select(clipping, name="no clip")
+    assert spurious_logs.changes(standard) == [0.25, 0.0]
+    assert spurious_logs.changes(standard, updates=8) == pytest.approx([0.1, 0.25])
+    assert spurious_logs.differences(standard, other, "eval/accuracy") == [0.25, 0.125]
     assert report.number([0.25, 0.0]) == "+0.12 ± 1.59"  # 12.71 * std 0.1768 / sqrt(2)
 
 
 def test_a_table_is_renewed_between_its_marks_only():
     text = "a\n<!-- spurious:grid -->\nold\n<!-- /spurious:grid -->\nb"
-    new = report.renew(text, {"grid": r"| \boxed{1} |", "gamma": "x"})
+    new = report.renew(text, {"spurious:grid": r"| \boxed{1} |", "spurious:gamma": "x"})
     assert new == "a\n<!-- spurious:grid -->\n| \\boxed{1} |\n<!-- /spurious:grid -->\nb"
-    assert report.renew(new, {"grid": "old"}) == text
-    assert report.renew(new, {"grid": ""}).count("grid") == 2
+    assert report.renew(new, {"spurious:grid": "old"}) == text
+    assert report.renew(new, {"spurious:grid": ""}).count("grid") == 2
 
 
 def test_an_empty_folder_says_what_to_run(tmp_path):
     with pytest.raises(InputError, match="run experiments.spurious first"):
-        spurious_logs.Logs(str(tmp_path))
+        spurious_logs.load_logs(str(tmp_path))
 
 
 @pytest.fixture
@@ -238,13 +241,15 @@ def miniature(tmp_path, untrained, monkeypatch):
     monkeypatch.setattr(spurious, "STANDARD", spurious.STANDARD | small)
     some = {name: spurious.GRID[name] for name in ("rule", "format", "python")}
     some["nothing"] = {"reward": "random", "gamma": 0.0}
-    monkeypatch.setitem(spurious.EXPERIMENTS, "grid", (some, spurious.PRIORS[:2]))
+    monkeypatch.setitem(
+        spurious.EXPERIMENTS, "grid", spurious.Experiment(some, spurious.GRID_PRIORS[:2])
+    )
     monkeypatch.setattr(
         spurious, "run_all", lambda jobs, *_: [function(*rest) for function, *rest in jobs]
     )
     monkeypatch.setattr(
         spurious,
-        "warm_up",
+        "make_start",
         lambda prior, folder, seed: shutil.copytree(untrained, folder, dirs_exist_ok=True),
     )
 
@@ -264,7 +269,7 @@ def test_the_clipping_experiment_in_miniature(tmp_path, miniature):
     rows = read_jsonl(kept / "clipping" / "llama.jsonl")
     assert {row["name"] for row in rows} == set(spurious.CLIPPING)
     assert {row["seed"] for row in rows} == {1, 2}
-    for file in ("clipping.png", "bounds.png", "tables.md"):
+    for file in ("clipping.png", "clipping_all.png", "bounds_all.png", "tables.md"):
         assert (kept / file).stat().st_size > 500
     assert "llama: lower bound only" in readme.read_text()
     checkpoints = sorted(tmp_path.glob("runs/**/checkpoint.pt"))
@@ -309,7 +314,7 @@ def test_wrong_labels_are_sorted_by_their_kind(tmp_path, untrained, monkeypatch)
     found = {kind: load_problems(str(tmp_path / f"{kind}.jsonl")) for kind in ("habit", "other")}
     assert [p.label for p in found["habit"]] == ["12", "12"]
     assert [p.label for p in found["other"]] == ["10"]
-    cfg = spurious.config(CFG, spurious.YOUNG, "other", spurious.LABELS["other"], 2)
+    cfg = spurious.run_config(CFG, spurious.YOUNG, "other", spurious.LABELS["other"], 2)
     assert cfg.data == "somewhere/qwen_young/seed2/other.jsonl" and cfg.reward == "incorrect"
 
 
@@ -324,7 +329,7 @@ def test_without_a_gain_c_d_is_left_out(tmp_path):
     file.parent.mkdir()
     rows = [{"name": n, "seed": 1, "step": 1, "switch": s} for n, s in switches.items()]
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    table = report.switch_table(spurious_logs.Logs(str(tmp_path)))
+    table = report.switch_table(spurious_logs.load_logs(str(tmp_path)))
     assert "| same | +0.00 | 10: 0.30 > 0.30 | " in table
     assert "| odd | +0.00 | 49: 0.59 > 0.61 | 93: 0.14 > 0.13 | " in table
 
@@ -348,11 +353,9 @@ def test_one_update_of_the_whole_batch_never_clips(tmp_path, untrained):
     """`one large minibatch`: ratio 1, so nothing is clipped; eight updates do clip at this rate."""
     shares = {}
     for name in ("standard", "one large minibatch"):
-        cfg = spurious.config(CFG, "llama", name, spurious.CLIPPING[name], 1)
-        cfg = dataclasses.replace(
-            cfg, model=untrained, output=str(tmp_path / name), steps=2, lr=1e-2, eval_every=0,
-            eval_problems=4, max_new_tokens=8,
-        )  # fmt: skip
+        cfg = spurious.run_config(CFG, "llama", name, spurious.CLIPPING[name], 1)
+        small = {"steps": 2, "lr": 1e-2, "eval_every": 0, "eval_problems": 4, "max_new_tokens": 8}
+        cfg = dataclasses.replace(cfg, model=untrained, output=str(tmp_path / name), **small)
         history = grpo.train(cfg)
         shares[name] = sum(row["clip_ratio/region_mean"] for row in history[1:])
     assert shares["one large minibatch"] == 0 < shares["standard"]

@@ -11,7 +11,7 @@ from experiments import strategy_switch
 from experiments.strategy_switch import SwitchConfig
 from support import flags
 
-# Spurious Rewards, figure 7, ground truth: n, correct before and after; C_d 9.7, 22.2, 25, 43 %
+# Spurious Rewards, figure 7, ground truth: n, correct before and after; C_d 9.7, 22.2, 25, 43%
 FIGURE_7 = {
     "code->code": (165, 105, 119),
     "code->lang": (160, 93, 125),
@@ -51,7 +51,7 @@ def test_strategy_switch_needs_the_same_problems():
         strategy_switch.strategy_switch(completions(0), completions(1)[:-1])
 
 
-def test_compare_reads_what_output_wrote(tmp_path, capsys):
+def test_it_reads_what_output_wrote(tmp_path, capsys):
     names = []
     for which, name in enumerate(("before", "after")):
         names.append(str(tmp_path / f"{name}.jsonl"))
@@ -65,7 +65,7 @@ def test_compare_reads_what_output_wrote(tmp_path, capsys):
     assert "all             500    0.494    0.782" in out
 
 
-def test_compare_takes_models_as_well(untrained, capsys):
+def test_it_takes_models_as_well(untrained, capsys):
     argv = ["--before", untrained, "--after", untrained, "--limit", "4", "--samples", "2"]
     switch = strategy_switch.main(flags.parse_flags(SwitchConfig, argv))
     assert sum(row["n"] for row in switch.values()) == 8
@@ -74,14 +74,20 @@ def test_compare_takes_models_as_well(untrained, capsys):
 @pytest.mark.parametrize(
     "argv, says",
     [
-        ([], "--before and --after"),
-        (["--before", "a"], "--before and --after"),
-        (["--before", "a", "--after", "b", "--model", "c"], "neither --model"),
-        (["--before", "nowhere.jsonl", "--after", "b.jsonl"], "no file 'nowhere.jsonl'"),
+        ([], "--before"),
+        (["--before", "a"], "--after"),
+        (["--before", "a", "--after", "b", "--model", "c"], "--model"),
     ],
 )
-def test_compare_says_what_is_wrong(argv, says):
-    with pytest.raises(InputError, match=says):
+def test_it_needs_two_models_or_files_and_nothing_else(argv, says, capsys):
+    with pytest.raises(SystemExit):
+        flags.parse_flags(SwitchConfig, argv)
+    assert says in capsys.readouterr().err
+
+
+def test_a_file_that_is_not_there_is_named():
+    argv = ["--before", "nowhere.jsonl", "--after", "b.jsonl"]
+    with pytest.raises(InputError, match="no file 'nowhere.jsonl'"):
         strategy_switch.main(flags.parse_flags(SwitchConfig, argv))
 
 
@@ -90,7 +96,7 @@ def test_compare_says_what_is_wrong(argv, says):
     [{"question": "q"}, {"completion": None}, {"correct": "yes"}, []],
     ids=str,
 )
-def test_compare_names_the_line_that_is_wrong(tmp_path, bad):
+def test_it_names_the_line_that_is_wrong(tmp_path, bad):
     good = {"question": "q", "completion": "c", "correct": True}
     bad = good | bad if "question" not in bad and bad != [] else bad
     (tmp_path / "a.jsonl").write_text(json.dumps(good) + "\n" + json.dumps(bad) + "\n")

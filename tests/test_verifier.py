@@ -1,5 +1,10 @@
-"""The verifier: a table of cases, one test per line of the policy, properties, hostile inputs."""
+"""The verifier: a table of cases, a test per rule, properties, hostile inputs, public data.
 
+tests/test_verifier_oracle.py asks sympy. The files of public cases (../shared/data) are not shipped
+with this repository: what reads them skips where they are missing.
+"""
+
+import ast
 import json
 import random
 import re
@@ -7,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -21,7 +27,10 @@ import verifier_table  # noqa: E402
 
 import verifier  # noqa: E402
 from support import formula  # noqa: E402
-from verifier import equivalent, extract_answer, verify  # noqa: E402
+from support.formula import parse, rewrite, tokens  # noqa: E402
+from verifier import equivalent, exact, extract_answer, verify  # noqa: E402
+
+PACKAGE = ROOT / "support" / "formula"
 
 
 def box(answer: str) -> str:
@@ -60,7 +69,7 @@ def test_response_of_the_table(response, reference, right, source):
 @pytest.mark.parametrize(
     ("response", "reference", "label", "suite", "reason"), verifier_table.CONTRADICTED
 )
-def test_public_case_that_the_policy_contradicts(response, reference, label, suite, reason):
+def test_public_case_that_the_rules_contradict(response, reference, label, suite, reason):
     assert verify(response, reference) is not label, f"{suite} agrees now; listed because: {reason}"
 
 
@@ -69,10 +78,10 @@ def test_table_is_large_and_has_no_duplicates():
     assert len(cases) == len(set(cases)) >= 150
 
 
-# ---- the policy, line by line ------------------------------------------------------------------
+# ---- the rules, one by one ---------------------------------------------------------------------
 
 
-def test_policy_1_reference_is_used_as_it_is_and_an_empty_one_never_pays():
+def test_rule_1_reference_is_used_as_it_is_and_an_empty_one_never_pays():
     assert not verify(box("5"), "there are 3 and then 5")  # nothing is searched in the reference
     assert verify(box("5"), box("5"))
     assert verify(box("5"), "The answer is 5")
@@ -81,7 +90,7 @@ def test_policy_1_reference_is_used_as_it_is_and_an_empty_one_never_pays():
             assert not verify(response, empty), (response, empty)
 
 
-def test_policy_2_the_last_balanced_box_and_nothing_else():
+def test_rule_2_the_last_balanced_box_and_nothing_else():
     assert extract_answer(r"\boxed{1} so \fbox{\frac{a}{b}} and more") == r"\frac{a}{b}"
     assert extract_answer(r"\boxed{1}. Then \boxed{2") == "1"
     assert extract_answer(r"The answer is 7, so \boxed{7") is None
@@ -92,7 +101,7 @@ def test_policy_2_the_last_balanced_box_and_nothing_else():
     assert not verify(r"\boxed{2}, \boxed{3}", "3")
 
 
-def test_policy_3_fallbacks_in_their_order_and_require_box():
+def test_rule_3_fallbacks_in_their_order_and_require_box():
     text = "I get 3. <answer>4</answer> The answer is 5. Then 6."
     assert extract_answer(text) == "4"
     assert extract_answer(text.replace("answer>", "x>")) == "5"
@@ -104,14 +113,14 @@ def test_policy_3_fallbacks_in_their_order_and_require_box():
     assert verify(box("5"), "5", require_box=True)
 
 
-def test_policy_4_thinking_never_counts():
+def test_rule_4_thinking_never_counts():
     assert not verify(r"<think>\boxed{5}</think>", "5")
     assert not verify(r"<think>The answer is 5", "5")
     assert not verify(r"\boxed{5}</think> hm", "5")
     assert verify(r"<think>\boxed{4}</think>\boxed{5}<think>\boxed{6}</think>", "5")
 
 
-def test_policy_5_decimals_and_fractions():
+def test_rule_5_decimals_and_fractions():
     assert equivalent("2/4", "1/2") and equivalent("0.5", "1/2") and equivalent("0.50", "2/4")
     assert equivalent("0.142857", "1/7") and equivalent("0.1428571", "1/7")
     assert not equivalent("0.14286", "1/7")  # five digits
@@ -122,7 +131,7 @@ def test_policy_5_decimals_and_fractions():
     assert equivalent("5.000000", "5")
 
 
-def test_policy_6_notation_that_does_not_matter():
+def test_rule_6_notation_that_does_not_matter():
     assert equivalent("10%", "10") and equivalent("10%", "0.1") and equivalent("0.1", "10\\%")
     assert not equivalent("10%", "1") and not equivalent("10%", "20%")
     for same in (
@@ -144,7 +153,7 @@ def test_policy_6_notation_that_does_not_matter():
     assert equivalent("1 1/2", "3/2") and equivalent(r"1\frac12", "1.5")
 
 
-def test_policy_7_lists_sets_tuples_intervals_matrices():
+def test_rule_7_lists_sets_tuples_intervals_matrices():
     assert equivalent("2, 1", "1, 2") and not equivalent("1, 1, 2", "1, 2")
     assert equivalent(r"\{2, 1, 1\}", r"\{1, 2\}")
     assert not equivalent("(2, 1)", "(1, 2)") and not equivalent("(1, 2)", r"\{1, 2\}")
@@ -156,14 +165,14 @@ def test_policy_7_lists_sets_tuples_intervals_matrices():
     assert not equivalent("x=1, y=2", "x=2, y=1") and equivalent("y=2, x=1", "x=1, y=2")
 
 
-def test_policy_8_bases_and_case_count():
+def test_rule_8_bases_and_case_count():
     assert equivalent("52_8", "52_{8}") and not equivalent("52", "52_8")
     assert not equivalent("52_8", "42") and not equivalent("K", "k") and not equivalent("2X", "2x")
     assert equivalent("Yes", "yes")
     assert not equivalent("y = 5", "x = 5") and not equivalent("x_2 = 5", "x_1 = 5")
 
 
-def test_policy_9_alternatives_and_hedges_never_equal_one_value():
+def test_rule_9_alternatives_and_hedges_never_equal_one_value():
     for hedge in (
         "4, 5",
         "4 or 5",
@@ -191,16 +200,16 @@ def test_policy_9_alternatives_and_hedges_never_equal_one_value():
         assert not verify(f"The answer is {hedge}", "5"), hedge
 
 
-def test_policy_10_equations():
+def test_rule_10_equations():
     for left in ("x", "x_1", "f(x)", "AB", r"\angle ABC", r"\text{Maximum}", "2+3", "10/2"):
         assert equivalent(f"{left} = 5", "5"), left
     for left in ("2", "2x", "x+1", "x^2", "4 = 4", r"\sin x"):
         assert not equivalent(f"{left} = 5", "5"), left
 
 
-def test_policy_11_unparsable_is_right_only_as_the_same_string():
+def test_rule_11_unparsable_is_right_only_as_the_same_string():
     for odd in (r"\sum_{k=1}^n k", "#5", "5 @ 6", r"\oint x", "(((", "<a>5</a>", "x ~~ y !! z"):
-        assert formula.read(odd) is None
+        assert parse.read(odd) is None
         assert equivalent(odd, odd) and equivalent(f" ${odd}$ ", odd), odd
         assert not equivalent(odd, "5") and not equivalent("5", odd), odd
 
@@ -311,11 +320,11 @@ def survive() -> float:
     return longest
 
 
-def test_policy_12_total_and_bounded_in_the_main_thread():
+def test_rule_12_total_and_bounded_in_the_main_thread():
     assert survive() < 1.0
 
 
-def test_policy_12_total_and_bounded_in_a_worker_thread():
+def test_rule_12_total_and_bounded_in_a_worker_thread():
     times = []
     worker = threading.Thread(target=lambda: times.append(survive()))
     worker.start()
@@ -323,7 +332,7 @@ def test_policy_12_total_and_bounded_in_a_worker_thread():
     assert times and times[0] < 1.0, "an exception in the thread, or too slow"
 
 
-def test_policy_12_threads_do_not_disturb_one_another():
+def test_rule_12_threads_do_not_disturb_one_another():
     cases = [c for c in verifier_table.ANSWERS if "sqrt" in c[0] or "!" in c[0] or "ln" in c[0]]
     wrong = []
 
@@ -340,10 +349,10 @@ def test_policy_12_threads_do_not_disturb_one_another():
     assert len(cases) > 10 and not wrong
 
 
-def test_policy_12_no_eval_signal_or_process_in_the_source():
-    source = "".join(
-        (ROOT / f).read_text(encoding="utf-8") for f in ("support/formula.py", "verifier.py")
-    )
+def test_rule_12_no_eval_signal_or_process_in_the_source():
+    files = [ROOT / "verifier.py", *PACKAGE.glob("*.py")]
+    assert len(files) >= 8
+    source = "".join(file.read_text(encoding="utf-8") for file in files)
     code = re.sub(r'r?""".*?"""', "", source, flags=re.DOTALL)
     assert not re.search(
         r"\b(eval|exec|sympify|parse_expr|signal|subprocess|compile)\(",
@@ -359,6 +368,114 @@ def test_importing_is_fast_and_integers_need_no_library():
         "sys.exit('mpmath' in sys.modules or 'sympy' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+# ---- the formula reader's tables ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("pattern", "replacement", "example", "becomes"), rewrite.RULES)
+def test_rewriting_rule_does_what_its_example_says(pattern, replacement, example, becomes):
+    assert re.sub(pattern, replacement, example) == becomes != example
+
+
+@pytest.mark.parametrize(("known", "others"), tokens.SYNONYMS.items())
+def test_synonyms_become_the_spelling_that_the_parser_knows(known, others):
+    for other in others:
+        assert tokens.tokenize(f"x {other} y") == ("x", known, "y"), other
+
+
+def test_formula_reader_imports_one_way_only():
+    """Each file imports from files above it in this list, and none from the top of the project."""
+    order = "rewrite tokens tree parse value agree same __init__".split()
+    assert sorted(order) == sorted(file.stem for file in PACKAGE.glob("*.py"))
+    for name in order:
+        code = ast.parse((PACKAGE / f"{name}.py").read_text(encoding="utf-8"))
+        for node in ast.walk(code):
+            module = getattr(node, "module", None) or ""
+            if module.startswith("support"):
+                package, reader, imported = module.split(".")
+                assert (package, reader) == ("support", "formula")
+                assert order.index(imported) < order.index(name), (name, imported)
+            names = {alias.name for alias in getattr(node, "names", []) if hasattr(alias, "name")}
+            assert not {module, *names} & {file.stem for file in ROOT.glob("*.py")}, name
+
+
+# ---- the exact tier never contradicts the formula reader ---------------------------------------
+
+
+def verdicts_of_both(pairs) -> list:
+    """What the exact tier says of all pairs, None where it leaves them to the formula reader."""
+    verdicts = []
+    for answer, reference in pairs:
+        verdict = exact(answer, reference)
+        if verdict is not None:
+            assert formula.same_answer(answer, reference) is verdict, (answer, reference)
+        verdicts.append(verdict)
+    return verdicts
+
+
+def test_exact_agrees_with_the_formula_reader_on_the_table():
+    pairs = [case[:2] for case in verifier_table.ANSWERS]
+    verdicts = verdicts_of_both(pairs + [pair[::-1] for pair in pairs])
+    assert min(verdicts.count(verdict) for verdict in (True, False, None)) >= 10
+
+
+@pytest.mark.parametrize("name", ["verifier_cases", "labelled_qwen_math_rm100", "math500"])
+def test_exact_agrees_with_the_formula_reader_on_public_cases(name):
+    pairs = []
+    for row in load(name + ".jsonl"):
+        if "pred" in row:
+            pairs += [(answer, row["gold"]) for answer in [extract_answer(row["pred"])] if answer]
+            pairs.append((row["pred"], row["gold"]))
+        else:
+            pairs.append((row["answer"], row["answer"]))
+    verdicts = verdicts_of_both(pair for pair in pairs if max(map(len, pair)) <= verifier.LENGTH)
+    assert verdicts.count(True) >= 50 and verdicts.count(None) >= 50
+
+
+def spelling(number: Fraction, rng: random.Random) -> str:
+    """A number as a model might write it."""
+    p, q = number.numerator, number.denominator
+    k = rng.randint(1, 3)
+    ways = [f"{k * p}/{k * q}", rf"\frac{{{k * p}}}{{{k * q}}}", rf"-\dfrac{{{-k * p}}}{{{k * q}}}"]
+    if q == 1:
+        ways += [str(p), f"{p:,}", f"{p:,}".replace(",", "{,}"), f"{p}.", f"{p}.{'0' * k}"]
+    if 10**6 % q == 0:
+        ways += [f"{p / q:.{6 + k}f}", f"{p / q:g}"]
+    ways += [f"{p / q:.{5 + k}f}"]
+    return rng.choice(["{}", "{}", "${}$", r"\${}", " {} "]).format(rng.choice(ways))
+
+
+def test_exact_agrees_with_the_formula_reader_on_numbers():
+    rng = random.Random(0)
+    few = [Fraction(n) for n in (0, 1, -2, 1234, -1234, 1000000, "1/2", "-1/3", "12/7", "0.125")]
+    lists = []
+    for _ in range(4000):
+        numbers = rng.choices(few, k=rng.choice([1, 1, 1, 2, 3]))
+        answer, reference = ([spelling(n, rng) for n in numbers] for _ in range(2))
+        if rng.random() < 0.5:
+            answer[0] = spelling(rng.choice(few), rng)
+        rng.shuffle(reference)
+        lists.append((", ".join(answer), rng.choice([", ", ","]).join(reference)))
+    verdicts = verdicts_of_both(lists)
+    assert min(verdicts.count(verdict) for verdict in (True, False, None)) >= 200
+
+
+DIGITS = r"0 1 2 12 000 234 . , , / - − $ \$ \, \! {,} \left \frac{1}{2} \frac{12}{3} ( ५ ² ½ % x"
+CHARACTERS = st.lists(st.sampled_from([*DIGITS.split(), " "]), max_size=9).map("".join)
+
+
+@settings(max_examples=2000, deadline=1000)
+@given(CHARACTERS, CHARACTERS)
+def test_exact_agrees_with_the_formula_reader_on_anything_like_numbers(one, other):
+    verdicts_of_both([(one, other), (one, one), (one, one.replace(",", ", ")), (one, one + "0")])
+
+
+@settings(max_examples=500, deadline=1000)
+@given(st.fractions(max_denominator=10**9), st.fractions(max_denominator=10**9))
+def test_exact_agrees_with_the_formula_reader_on_fractions(p, q):
+    verdicts_of_both([(str(p), str(q)), (f"{p}, {q}", f"{q}, {p}"), (f"{p}, {p}", f"{p}, {q}")])
+    assert exact(str(p), str(q)) is (p == q)
 
 
 # ---- properties ------------------------------------------------------------------------------
