@@ -273,7 +273,7 @@ def main(cfg: SpuriousConfig) -> None:
     run_all(jobs, cfg.workers, "runs")
     keep = cfg.keep or str(Path(cfg.output, "results"))
     keep_spurious_logs(keep, runs)
-    spurious_tables.main(spurious_tables.ReportConfig(keep, keep, cfg.readme))
+    spurious_tables.main(spurious_tables.TablesConfig(keep, keep, cfg.readme))
 
 
 if __name__ == "__main__":

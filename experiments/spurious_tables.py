@@ -252,13 +252,13 @@ def draw_figures(rows: list[dict], folder: Path) -> None:
 
 
 @dataclass(frozen=True)
-class ReportConfig:
+class TablesConfig:
     logs: str = "results/spurious"  # folder of slim logs that spurious.py keeps
     output: str = "runs/spurious/results"  # folder for figures and tables.md
     readme: str | None = None  # file whose tables between spurious:NAME marks are renewed
 
 
-def main(cfg: ReportConfig) -> None:
+def main(cfg: TablesConfig) -> None:
     rows, folder = load_logs(cfg.logs), Path(cfg.output)
     made = tables(rows)
     folder.mkdir(parents=True, exist_ok=True)
@@ -272,4 +272,4 @@ def main(cfg: ReportConfig) -> None:
 
 
 if __name__ == "__main__":
-    command_line(ReportConfig, main)
+    command_line(TablesConfig, main)

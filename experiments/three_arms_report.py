@@ -19,7 +19,7 @@ from support.run import read_jsonl, write
 from support.tables import markdown, renew
 
 # folder: (label, colour, line)
-ARMS = {
+STYLES = {
     "rule": ("rule verifier", "0.45", "-"),
     "frozen": ("frozen reward model", "tab:green", "-"),
     "cooper": ("Cooper", "tab:blue", "-"),
@@ -36,13 +36,13 @@ def load_arms(folder: str) -> dict[str, dict[str, list[dict]]]:
     """{arm: {seed: its history}}. Raises InputError where the folder holds no arm."""
     arms = {}
     runs = {"this run": Path(folder)} | {path.name: path for path in seed_folders(folder)}
-    for arm in ARMS:
+    for arm in STYLES:
         for name, path in runs.items():
             if rows := read_jsonl(path / arm / "metrics.jsonl"):
                 arms.setdefault(arm, {})[name] = rows
     if not arms:
         raise InputError(
-            f"{folder} holds no {' / '.join(ARMS)} with a metrics.jsonl: run `make demo` first"
+            f"{folder} holds no {' / '.join(STYLES)} with a metrics.jsonl: run `make demo` first"
         )
     return arms
 
@@ -73,7 +73,7 @@ def draw_arms(arms: dict, output: str, caption: str = "") -> None:
     """
     figure, (left, right) = pyplot().subplots(1, 2, figsize=(10, 4.4), sharey=True)
     for arm, seeds in arms.items():
-        label, colour, line = ARMS[arm]
+        label, colour, line = STYLES[arm]
         for i, rows in enumerate(seeds.values()):
             style = {"color": colour, "ls": line, "lw": 1.4, "alpha": 0.85}
             left.plot(*values(rows, "eval/accuracy"), label=label if i == 0 else None, **style)
@@ -113,7 +113,7 @@ def table(arms: dict) -> str:
     steps = max(rows[-1]["step"] for seeds in arms.values() for rows in seeds.values())
     head = f"true accuracy at step {steps}"
     rows = [
-        [ARMS[arm][0], *(outcome(seeds[name]) if name in seeds else "-" for name in names)]
+        [STYLES[arm][0], *(outcome(seeds[name]) if name in seeds else "-" for name in names)]
         for arm, seeds in arms.items()
     ]
     return markdown([head, *(name.replace("seed", "seed ") for name in names)], rows)
@@ -128,7 +128,7 @@ def courses(arms: dict) -> str:
             cells = [f"{accuracy[step]:.2f}" if step in accuracy else "-" for step in steps]
             # nothing is rewarded before the first step
             paid = [f" ({reward[step]:.2f})" if step in reward else "" for step in steps]
-            row = [ARMS[arm][0], name.replace("seed", "seed "), *map("".join, zip(cells, paid))]
+            row = [STYLES[arm][0], name.replace("seed", "seed "), *map("".join, zip(cells, paid))]
             rows.append(row)
     return markdown(["true accuracy (reward)", "", *(f"step {s}" for s in steps)], rows)
 

@@ -75,7 +75,7 @@ CONFIGS = {
         ("eval", "EvalConfig"), ("tiny", "WarmUpConfig"),
         ("experiments.three_arms", "DemoConfig"), ("experiments.three_arms_report", "ReportConfig"),
         ("experiments.spurious", "SpuriousConfig"),
-        ("experiments.spurious_tables", "ReportConfig"),
+        ("experiments.spurious_tables", "TablesConfig"),
         ("experiments.strategy_switch", "SwitchConfig"), ("support.plots", "CompareConfig"),
     )
 }  # fmt: skip

@@ -29,7 +29,7 @@ def cfg(tmp_path, untrained, monkeypatch):
     )
     cfg = DemoConfig(
         output=str(tmp_path / "demo"), steps=2, prompts=4, group_size=4, max_new_tokens=8,
-        eval_problems=4, eval_samples=2,
+        eval_problems=4, eval_samples=2, threads=None,
     )  # fmt: skip
     return cfg, measured
 
