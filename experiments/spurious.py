@@ -233,6 +233,7 @@ def sort_wrong_labels(folder: str, seed: int) -> None:
 
 def run_one(cfg: grpo.GRPOConfig, switches: bool) -> None:
     """Train; with `switches`, hold the policy's samples before and after side by side, too."""
+    # Ctrl-C has stopped it early, and it has saved itself
     if quietly(grpo.train, cfg)[-1]["step"] < cfg.steps:
         raise KeyboardInterrupt
     file = Path(cfg.output, "switch.json")
@@ -273,7 +274,7 @@ def main(cfg: SpuriousConfig) -> None:
     run_all(jobs, cfg.workers, "runs")
     keep = cfg.keep or str(Path(cfg.output, "results"))
     keep_spurious_logs(keep, runs)
-    spurious_tables.main(spurious_tables.TablesConfig(keep, keep, cfg.readme))
+    spurious_tables.main(spurious_tables.TablesConfig(keep, readme=cfg.readme))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from statistics import fmean
+from typing import NamedTuple
 
 from experiments.spurious_logs import changes, count_seeds, distinct, first_values, select
 from support.plots import finish, pyplot
@@ -70,27 +71,50 @@ def draw_grid(rows: list[dict], output: Path) -> None:
     finish(figure, axes.flat, output, note)
 
 
+class Panel(NamedTuple):
+    """Two runs that differ in clipping alone."""
+
+    experiment: str
+    clipped: str
+    unclipped: str
+    title: str
+
+
+CLIPPING_PANELS = (
+    Panel(
+        "clipping",
+        "standard",
+        "no clip",
+        "8 updates per step:\nsome seeds fall, with clipping or without",
+    ),
+    Panel(
+        "stronger",
+        MANY_UPDATES,
+        f"{MANY_UPDATES}, no clip",
+        f"{MANY_UPDATES}, from the same completions:\nwithout clipping all collapse",
+    ),
+)
+
+
 def draw_clipping(rows: list[dict], output: Path) -> None:
-    """First prior, with clipping and without, every seed a line: few updates per step, and many."""
+    """First prior, with clipping and without, every seed a line; one panel per pair of runs."""
     prior = known_priors(select(rows, experiment="clipping"))[0]
     rows = select(rows, prior=prior)
-    few, many = select(rows, experiment="clipping"), select(rows, experiment="stronger")
-    figure, (left, right) = pyplot().subplots(1, 2, figsize=(9, 4), sharey=True)
-    for axis, runs, clipped, unclipped in (
-        (left, few, "standard", "no clip"),
-        (right, many, MANY_UPDATES, f"{MANY_UPDATES}, no clip"),
-    ):
-        draw_seeds(axis, select(runs, name=clipped), "tab:blue", "with clipping")
-        draw_seeds(axis, select(runs, name=unclipped), "tab:red", "without")
+    panels = [
+        panel for panel in CLIPPING_PANELS if panel.experiment in distinct(rows, "experiment")
+    ]
+    size = (4.5 * len(panels), 4)
+    figure, axes = pyplot().subplots(1, len(panels), figsize=size, sharey=True, squeeze=False)
+    for axis, panel in zip(axes[0], panels):
+        runs = select(rows, experiment=panel.experiment)
+        draw_seeds(axis, select(runs, name=panel.clipped), "tab:blue", "with clipping")
+        draw_seeds(axis, select(runs, name=panel.unclipped), "tab:red", "without")
         axis.set(xlabel="gradient updates", ylim=(0, 0.8))
-    left.set(ylabel="accuracy (held out, temperature 1)")
-    left.set_title("8 updates per step:\nsome seeds fall, with clipping or without", fontsize=11)
-    right.set_title(
-        f"{MANY_UPDATES}, from the same completions:\nwithout clipping all collapse", fontsize=11
-    )
-    left.legend(loc="upper right", frameon=False, fontsize=9)
-    note = f"{prior}, random reward, one line per seed, {count_seeds(few)}; {SETTINGS}"
-    finish(figure, (left, right), output, note, dpi=120)
+        axis.set_title(panel.title, fontsize=11)
+    axes[0][0].set(ylabel="accuracy (held out, temperature 1)")
+    axes[0][0].legend(loc="upper right", frameon=False, fontsize=9)
+    note = f"{prior}, random reward, one line per seed, {count_seeds(rows)}; {SETTINGS}"
+    finish(figure, axes.flat, output, note, dpi=120)
 
 
 def draw_seeds(axis, rows: list[dict], colour: str, label: str) -> None:

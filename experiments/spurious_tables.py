@@ -1,6 +1,7 @@
 r"""The tables of spurious.py, from its slim logs alone; the figures are in spurious_figures.py.
 
-    python -m experiments.spurious_tables --logs results/spurious
+    python -m experiments.spurious_tables
+    python -m experiments.spurious_tables --logs runs/spurious/results
 
 Means over seeds with 95% intervals (Student's t). A difference between two runs is paired: the
 same seed has the same start and, up to the first update that differs, the same samples.
@@ -254,12 +255,12 @@ def draw_figures(rows: list[dict], folder: Path) -> None:
 @dataclass(frozen=True)
 class TablesConfig:
     logs: str = "results/spurious"  # folder of slim logs that spurious.py keeps
-    output: str = "runs/spurious/results"  # folder for figures and tables.md
+    output: str | None = None  # folder for figures and tables.md; None is that of the logs
     readme: str | None = None  # file whose tables between spurious:NAME marks are renewed
 
 
 def main(cfg: TablesConfig) -> None:
-    rows, folder = load_logs(cfg.logs), Path(cfg.output)
+    rows, folder = load_logs(cfg.logs), Path(cfg.output or cfg.logs)
     made = tables(rows)
     folder.mkdir(parents=True, exist_ok=True)
     write(folder / "tables.md", "\n\n".join(made.values()) + "\n")

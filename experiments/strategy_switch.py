@@ -1,7 +1,10 @@
-r"""Where a change of accuracy comes from: a switch of strategy (arXiv:2506.10947, section 4.3)?
+"""Where a change of accuracy comes from: a switch of strategy (arXiv:2506.10947, section 4.3)?
 
-python -m experiments.strategy_switch --before runs/qwen_math --after runs/random/policy
-python -m experiments.strategy_switch --before a.jsonl --after b.jsonl   (eval.py --output)
+Completions of two policies side by side, code or language before and after: how many pairs of each
+kind, how often they are right, and which part of the whole gain they make.
+
+    python -m experiments.strategy_switch --before runs/qwen_math --after runs/random/policy
+    python -m experiments.strategy_switch --before a.jsonl --after b.jsonl   (eval.py --output)
 """
 
 import json
@@ -18,18 +21,17 @@ SWITCHES = ("code->code", "code->lang", "lang->code", "lang->lang")
 
 
 def strategy_switch(before: list[dict], after: list[dict]) -> dict[str, dict]:
-    """Where a change of accuracy comes from (Spurious Rewards, arXiv:2506.10947, section 4.3).
+    """For each subset d of the pairs D: n, accuracy `before` and `after`, and its part of the gain,
+
+        C_d = sum_{x in d} (correct after - correct before) / sum_{x in D} (the same)
 
     before, after: rows {"question", "completion", "correct"} of two policies on the same problems,
-    line by line. Each pair of lines belongs to one subset d of SWITCHES, by whether its completion
-    mentions python before and after. Returns for each d: n, accuracy
-    `before` and `after`, and its part of the whole gain over the pairs D,
+    line by line. A pair of lines belongs to one of SWITCHES, by whether its completion mentions
+    python before and after. The four C_d add up to 1; they are nan where there is no gain at all.
+    Raises InputError if the problems are not the same.
 
-        C_d = sum_{x in d} (correct after - correct before) / sum_{x in D} (the same),
-
-    which add up to 1, and are nan where there is no gain at all. Raises InputError if the problems
-    are not the same. The paper decodes greedily. Of two samples at a higher temperature the
-    strategies differ by chance as well, and C_d holds that too where the gain is small.
+    NOTE: the paper decodes greedily. Of two samples at a higher temperature the strategies differ
+    by chance as well, and C_d holds that too where the gain is small.
     """
     if [row["question"] for row in before] != [row["question"] for row in after]:
         raise InputError("the two files to compare do not hold the same problems line by line")

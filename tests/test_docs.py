@@ -78,6 +78,12 @@ def test_line_counts_of_the_file_table():
         assert abs(actual - int(count)) <= 10, f"{name} has {actual} lines, the README says {count}"
 
 
+@pytest.mark.parametrize("file", [ROOT / "README.md", *ROOT.glob("results/*/README.md")], ids=str)
+def test_every_row_of_a_table_has_the_cells_of_its_header(file):
+    for table in re.findall(r"(?:^\|.*\n)+", file.read_text(encoding="utf-8"), re.M):
+        assert len({row.count("|") for row in table.splitlines()}) == 1, table
+
+
 def test_a_newcomer_finishes_the_readme():
     assert len(README.split()) <= 2000
 

@@ -4,6 +4,7 @@ They are made by `make reproduce` and `make reproduce-spurious`.
 """
 
 import json
+import re
 from pathlib import Path
 from statistics import fmean, stdev
 
@@ -218,6 +219,8 @@ def plus_minus(values):
             )
         ),
         plus_minus(changes(confident("standard"))),
+        plus_minus(changes(clipping("olmo_sft", "standard"))) + " with clipping",
+        plus_minus(changes(clipping("olmo_sft", "no clip"))) + " without",
     ],
 )  # fmt: skip
 def test_the_readme_says_the_numbers_of_the_logs(said):
@@ -244,9 +247,17 @@ def test_greedy_accuracy_says_little(prior, greedy):
     assert set(first_values(grid(prior, "rule"), "eval/greedy").values()) == {greedy}
 
 
+@pytest.mark.parametrize("reward, greedy", [("format", 0.95), ("python", 0.96), ("random", 0.93)])
+def test_greedy_accuracy_falls_on_qwen_math_where_rewards_are_spurious(reward, greedy):
+    assert round(end(grid("qwen_math", reward), "eval/greedy"), 2) == greedy
+    said = SPURIOUS_README.replace("the format reward", "format")
+    assert f"{greedy} under {reward}" in said
+
+
 @pytest.mark.parametrize("prior", PRIORS)
 def test_true_rewards_lift_every_prior(prior):
     assert change(grid(prior, "rule"))[0] > 0.4 and change(grid(prior, "one_shot"))[0] > 0.15
+    assert round(end(grid(prior, "rule"), "eval/accuracy"), 2) == 0.94
 
 
 def test_under_true_rewards_code_rises_where_it_is_accurate_and_falls_where_it_is_not():
@@ -341,6 +352,16 @@ def test_with_many_updates_per_step_clipping_holds_accuracy_and_entropy():
     assert round(start(run, "eval/accuracy"), 2) == 0.45
     assert end(other, "entropy") > 1.9 * start(other, "entropy")
     assert end(run, "entropy") == pytest.approx(start(run, "entropy"), abs=0.01)
+    greedy = [end(rows, "eval/greedy") for rows in (run, other)]
+    assert greedy == pytest.approx([0.73, 0.07], abs=0.006)
+
+
+def test_what_the_titles_of_the_clipping_figure_say():
+    for name in ("standard", "no clip"):
+        found = changes(clipping("qwen_math", name))
+        assert min(found) < -0.1 and max(found) > 0
+    ends = last_values(stronger(f"{MANY}, no clip"), "eval/accuracy").values()
+    assert max(ends) < 0.1 < 0.3 < min(last_values(stronger(MANY), "eval/accuracy").values())
 
 
 def test_it_is_the_upper_bound_that_holds():
@@ -423,11 +444,18 @@ def test_under_format_c_d_differs_much_between_seeds():
     rows = grid("qwen_math", "format")
     by_seed = [shares_of_the_gain(select(rows, seed=n))["lang->code"] for n in range(1, 6)]
     assert [round(share, 2) for share in by_seed] == [0.26, 0.40, -0.09, 0.36, 0.57]
+    assert "0.26, 0.40, -0.09, 0.36 and 0.57" in " ".join(SPURIOUS_README.split())
     assert round(shares_of_the_gain(rows)["lang->code"], 2) == 0.56
     assert round(shares_of_the_gain(grid("qwen_math", "incorrect"))["code->lang"], 2) == 0.77
 
 
 @pytest.mark.parametrize("file", ["grid", "clipping", "clipping_all", "bounds_all"])
 def test_the_readme_shows_its_figures(file):
-    assert f"]({file}.png)" in SPURIOUS_README
+    assert f"]({file}.png)\n" in SPURIOUS_README
     assert (SPURIOUS / f"{file}.png").stat().st_size < 300_000
+
+
+def test_what_the_readme_links_to_exists():
+    links = re.findall(r"\]\(([^)]+)\)", SPURIOUS_README)
+    local = [link for link in links if "://" not in link]
+    assert len(local) >= 8 and all((SPURIOUS / link).exists() for link in local)

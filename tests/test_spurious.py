@@ -18,6 +18,7 @@ from experiments import spurious, spurious_logs, workers
 from experiments import spurious_tables as report
 from grpo import GRPOConfig, group_advantages, policy_loss
 from support.run import read_jsonl
+from support.stats import mean_and_half_width
 
 OLD = torch.tensor([0.6, 1.4, -0.3, 0.2], dtype=torch.float64)
 # Moved so far that, at eps 0.2, two tokens have left the clip region upwards and one downwards.
@@ -218,6 +219,13 @@ def test_changes_and_paired_differences(tmp_path):
     assert spurious_logs.changes(standard, updates=8) == pytest.approx([0.1, 0.25])
     assert spurious_logs.differences(standard, other, "eval/accuracy") == [0.25, 0.125]
     assert report.number([0.25, 0.0]) == "+0.12 ± 1.59"  # 12.71 * std 0.1768 / sqrt(2)
+
+
+@pytest.mark.parametrize("seeds, t95", [(2, 12.71), (5, 2.78), (11, 2.26), (12, 2.20), (40, 2.20)])
+def test_half_of_an_interval_is_students_t_times_the_standard_error(seeds, t95):
+    """0, 1, 0, 0, ...: mean 1/n, std 1/sqrt(n), so a standard error of 1/n."""
+    values = [0.0, 1.0] + [0.0] * (seeds - 2)
+    assert mean_and_half_width(values) == pytest.approx((1 / seeds, t95 / seeds))
 
 
 def test_a_table_is_renewed_between_its_marks_only():
