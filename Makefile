@@ -1,5 +1,5 @@
 # make demo   the whole story on a CPU: environment, warm-up, reward model, three arms, figure
-# make test   all tests
+# make test   all tests, in two processes of one thread each
 # make reproduce   figure, table and logs of results/cooper: SEEDS, two at a time, resumable
 # make reproduce-spurious   those of results/spurious, five seeds: resumable
 # Flags reach every stage: make demo ARGS="--seed 1 --output runs/demo1"
@@ -25,7 +25,7 @@ demo: .venv/ready
 	$(RUN) -m experiments.three_arms $(ARGS)
 
 test: .venv/ready-dev
-	$(RUN) -m pytest -q
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -q -n 2 --dist loadscope
 
 lint: .venv/ready-dev
 	.venv/bin/ruff check .

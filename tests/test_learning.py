@@ -19,7 +19,7 @@ import tiny
 def start(tmp_path_factory):
     """The folder of a policy after a short warm-up."""
     folder = str(tmp_path_factory.mktemp("start") / "policy")
-    tiny.warm_up(tiny.WarmUpConfig(output=folder, steps=600))
+    tiny.warm_up(tiny.WarmUpConfig(output=folder, steps=400, helpers=False))
     return folder
 
 
