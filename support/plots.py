@@ -59,7 +59,9 @@ def compare(folders: list[str], *metrics: str, output: str | Path = "runs/compar
             if logged:
                 steps, values = zip(*logged)
                 axis.plot(steps, values, color=f"C{number}", lw=0.8, alpha=0.35)
-                axis.plot(steps, smooth(values), color=f"C{number}", lw=2, label=folder)
+                # a few evaluations are shown as they are
+                smoothed = smooth(values) if len(values) >= 30 else values
+                axis.plot(steps, smoothed, color=f"C{number}", lw=2, label=folder)
         if not axis.lines:
             names = sorted({name for rows in logs.values() for row in rows for name in row})
             raise InputError(f"no run has logged {metric!r}; they have {', '.join(names)}")

@@ -92,10 +92,9 @@ def test_every_field_has_a_help_text_and_is_read_somewhere(config, capsys):
         assert f"cfg.{field.name}" in code, f"{field.name} is a dead knob"
 
 
-def test_input_errors_end_in_one_line():
-    done = subprocess.run(
-        [sys.executable, "grpo.py", "--model", "nowhere"], capture_output=True, text=True, cwd=ROOT
-    )
+def test_input_errors_end_in_one_line(tmp_path):
+    command = [sys.executable, "grpo.py", "--model", "nowhere", "--output", str(tmp_path / "run")]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith("error: no model at 'nowhere'")
     assert "Traceback" not in done.stderr
