@@ -9,11 +9,10 @@
 import re
 from dataclasses import dataclass
 
-from tqdm import tqdm
-
 import rewards
 from data import judge_prompt, load_problems
 from rollout import Rollouts, load_policy, sample
+from support.progress import progress
 from support.run import torch_rng
 from verifier import equivalent
 
@@ -71,7 +70,7 @@ def make_examples(cfg):
     train, validation, held_out, agreed = [], [], [], []
     # problems sampled at a time: at most a tenth of them, since the parts are split here too
     size = max(1, min(cfg.batch // cfg.group_size, len(problems) // 10))
-    for i in tqdm(range(0, len(problems), size), desc="annotate", disable=None):
+    for i in progress(range(0, len(problems), size), "annotate"):
         part, G, T = problems[i : i + size], cfg.group_size, cfg.max_new_tokens
         rollouts = sample(policy, tokenizer, part, G, T, generator=generator)
         examples, agree = annotate(rollouts, judge_model, judge_tokenizer)

@@ -44,9 +44,10 @@ from eval import eval_metrics, evaluation_due, rollout_metrics
 from grpo import GRPOConfig, group_advantages, update
 from reward_model import RewardModel, measure, pairwise_loss
 from rollout import Rollouts, load_policy, sample
+from support.files import save_model
 from support.flags import command_line
 from support.optimize import norm_stats, optimizer_step
-from support.run import Run, rng, save_model, summary, torch_rng
+from support.run import Run, rng, summary, torch_rng
 from verifier import equivalent, extract_answer
 
 
@@ -219,65 +220,70 @@ def train(cfg: CooperConfig) -> list[dict]:
     """
     if cfg.reward != "rule":
         raise InputError("the reward of Cooper is rm_model: --reward is for grpo.py")
-    run, learner = Run(cfg), grpo.start(cfg)
-    policy, tokenizer, optimizer = learner.policy, learner.tokenizer, learner.optimizer
-    N, G, T = cfg.prompts, cfg.group_size, cfg.max_new_tokens
-    # of a new head, where rm_model has none
-    torch.manual_seed(cfg.seed)
-    rm = RewardModel.load(cfg.rm_model)
-    rm_optimizer = torch.optim.AdamW(rm.model.parameters(), lr=cfg.rm_lr, weight_decay=0.01)
-    rewrites = cfg.rm_lr > 0 and cfg.negatives == "assistant"
-    assistant = load_policy(cfg.assistant or cfg.model) if rewrites else None
-    held_out = held_out_examples(learner, cfg)
-    run.resume(policy=policy, optimizer=optimizer, rm=rm.model, rm_optimizer=rm_optimizer)
-    if not run.history:
-        run.log({"step": 0} | watch(learner, rm, held_out, cfg))
+    with Run(cfg) as run:
+        learner = grpo.start(cfg)
+        policy, tokenizer, optimizer = learner.policy, learner.tokenizer, learner.optimizer
+        N, G, T = cfg.prompts, cfg.group_size, cfg.max_new_tokens
+        # of a new head, where rm_model has none
+        torch.manual_seed(cfg.seed)
+        rm = RewardModel.load(cfg.rm_model)
+        rm_optimizer = torch.optim.AdamW(rm.model.parameters(), lr=cfg.rm_lr, weight_decay=0.01)
+        rewrites = cfg.rm_lr > 0 and cfg.negatives == "assistant"
+        assistant = load_policy(cfg.assistant or cfg.model) if rewrites else None
+        held_out = held_out_examples(learner, cfg)
+        run.resume(policy=policy, optimizer=optimizer, rm=rm.model, rm_optimizer=rm_optimizer)
+        if not run.history:
+            run.log({"step": 0} | watch(learner, rm, held_out, cfg))
 
-    for step in run.steps():
-        began, generator = time.time(), torch_rng(policy.device, cfg.seed, "step", step)
-        optimizer.param_groups[0]["lr"] = cfg.lr * min(1.0, step / max(cfg.lr_warmup, 1))
+        for step in run.steps():
+            began, generator = time.time(), torch_rng(policy.device, cfg.seed, "step", step)
+            optimizer.param_groups[0]["lr"] = cfg.lr * min(1.0, step / max(cfg.lr_warmup, 1))
 
-        # 1 sample
-        problems = draw_problems(learner.problems, N, rng(cfg.seed, "problems", step))
-        rollouts = sample(policy, tokenizer, problems, G, T, cfg.temperature, generator=generator)
+            # 1 sample
+            problems = draw_problems(learner.problems, N, rng(cfg.seed, "problems", step))
+            rollouts = sample(
+                policy, tokenizer, problems, G, T, cfg.temperature, generator=generator
+            )
 
-        # 2 score
-        score = rm.reward(rollouts).to(rollouts.logp)
+            # 2 score
+            score = rewards.checked(rm.reward, rollouts)
 
-        # 3 advantages
-        adv = group_advantages(score.view(N, G), cfg.scale_by_std).flatten()
+            # 3 advantages
+            adv = group_advantages(score.view(N, G), cfg.scale_by_std).flatten()
 
-        # 4 policy update
-        stats = update(policy, optimizer, rollouts, adv, cfg, learner.reference, generator)
+            # 4 policy update
+            stats = update(policy, optimizer, rollouts, adv, cfg, learner.reference, generator)
 
-        correct = rewards.rule(rollouts)
-        if cfg.rm_lr > 0:
-            random = rng(cfg.seed, "pairs", step)
+            correct = rewards.rule(rollouts)
+            if cfg.rm_lr > 0:
+                random = rng(cfg.seed, "pairs", step)
 
-            # 5 positives
-            positives = select_positives(rollouts, correct, random)
+                # 5 positives
+                positives = select_positives(rollouts, correct, random)
 
-            # 6 negatives
-            negatives = find_negatives(rollouts, correct, positives, random, assistant, cfg, step)
+                # 6 negatives
+                negatives = find_negatives(
+                    rollouts, correct, positives, random, assistant, cfg, step
+                )
 
-            # 7 reward-model update
-            pairs = pair_up(rollouts, positives, negatives)
-            # of dropout, if the model has any
-            torch.manual_seed(random.getrandbits(32))
-            stats |= update_reward_model(rm, rm_optimizer, pairs, cfg)
-            stats["rm/valid_rate"] = len(pairs) / N
+                # 7 reward-model update
+                pairs = pair_up(rollouts, positives, negatives)
+                # of dropout, if the model has any
+                torch.manual_seed(random.getrandbits(32))
+                stats |= update_reward_model(rm, rm_optimizer, pairs, cfg)
+                stats["rm/valid_rate"] = len(pairs) / N
 
-        # 8 log / eval
-        row = {"step": step} | rollout_metrics(rollouts, score) | stats
-        row |= {"rm/agreement": agreement(score, correct), "step_time": time.time() - began}
-        if evaluation_due(cfg, step):
-            row |= watch(learner, rm, held_out, cfg)
-            run.log_samples(step, rollouts, score, correct)
-        run.log(row)
-        run.checkpoint(step)
+            # 8 log / eval
+            row = {"step": step} | rollout_metrics(rollouts, score) | stats
+            row |= {"rm/agreement": agreement(score, correct), "step_time": time.time() - began}
+            if evaluation_due(cfg, step):
+                row |= watch(learner, rm, held_out, cfg)
+                run.log_samples(step, rollouts, score, correct)
+            run.log(row)
+            run.checkpoint(step)
 
-    save_model(run.folder / "policy", policy, tokenizer)
-    save_model(run.folder / "rm", rm.model, rm.tokenizer)
+        save_model(run.folder / "policy", policy, tokenizer)
+        save_model(run.folder / "rm", rm.model, rm.tokenizer)
     return run.history
 
 

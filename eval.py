@@ -16,13 +16,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
 
 import rewards
 from data import load_problems
 from rollout import load_policy, sample
+from support.errors import InputError
+from support.files import write
 from support.flags import command_line
-from support.run import due, torch_rng, write
+from support.progress import progress
+from support.run import due, torch_rng
 
 
 def pass_at_k(n: int, c: int, k: int) -> float:
@@ -74,9 +76,8 @@ def evaluate(
     correct, boxed, code, length, truncated = [], [], [], [], []
     generator = torch_rng(policy.device, seed, "evaluate")
     prompts = max(1, batch // samples)
-    for start in tqdm(
-        range(0, len(problems), prompts), desc="eval", disable=quiet or None, leave=False
-    ):
+    starts = range(0, len(problems), prompts)
+    for start in starts if quiet else progress(starts, "eval", leave=False):
         part = problems[start : start + prompts]
         rollouts = sample(
             policy, tokenizer, part, samples, max_new_tokens, temperature, top_p, generator
@@ -186,6 +187,8 @@ def completions(cfg: EvalConfig, model: str) -> tuple[dict, list[dict]]:
 
 
 def main(cfg: EvalConfig) -> dict:
+    if cfg.output and Path(cfg.output).exists():
+        raise InputError(f"{cfg.output} is there already: name another file, or delete it")
     result, keep = completions(cfg, cfg.model)
     if cfg.output:
         Path(cfg.output).parent.mkdir(parents=True, exist_ok=True)

@@ -43,9 +43,10 @@ import rewards
 from data import InputError, draw_problems, training_and_held_out
 from eval import eval_metrics, evaluation_due, rollout_metrics
 from rollout import load_policy, sample, token_logprobs
+from support.files import save_model
 from support.flags import command_line
 from support.optimize import norm_stats, optimizer_step
-from support.run import Run, rng, save_model, summary, torch_rng
+from support.run import Run, rng, summary, torch_rng
 
 
 @dataclass(frozen=True)
@@ -187,7 +188,7 @@ def update(policy, optimizer, rollouts, adv, cfg, reference=None, generator=None
     Returns the stats of policy_loss as means over the tokens of all updates, `grad_norm` (mean of
     the norms before clipping) and `skipped_updates`: those with a loss or gradient not finite.
     """
-    sums, tokens, norms, furthest = {}, 0.0, [], 0.0
+    sums, tokens, norms, distances = {}, 0.0, [], []
     for _ in range(cfg.inner_epochs):
         order = torch.randperm(len(adv), generator=generator, device=adv.device)
         for minibatch in order.tensor_split(cfg.minibatches):
@@ -211,9 +212,11 @@ def update(policy, optimizer, rollouts, adv, cfg, reference=None, generator=None
                     sums[name] = sums.get(name, 0.0) + value * count
                 # before the first update sampler and trainer hold the same weights: they agree
                 if not norms:
-                    furthest = max(furthest, (logp.detach() - part.logp).abs().max().item())
+                    distances.append((logp.detach() - part.logp).abs().max())
             norms.append(optimizer_step(policy, optimizer, cfg.max_grad_norm))
     means = {name: value / tokens for name, value in sums.items()}
+    # torch's max, since Python's would pass over a nan
+    furthest = torch.stack(distances).max().item()
     return means | norm_stats(norms) | {"sampling/sampling_logp_difference/max": furthest}
 
 
@@ -272,41 +275,43 @@ def train(cfg: GRPOConfig, reward=None) -> list[dict]:
     Writes cfg.output (see support/run.py). Returns its history: one dict per step, step 0 is the
     evaluation of the start.
     """
-    reward = reward or rewards.by_name(cfg.reward, cfg.gamma)
-    run, learner = Run(cfg), start(cfg)
-    policy, tokenizer, optimizer = learner.policy, learner.tokenizer, learner.optimizer
-    N, G, T = cfg.prompts, cfg.group_size, cfg.max_new_tokens
-    run.resume(policy=policy, optimizer=optimizer)
-    if not run.history:
-        run.log({"step": 0} | eval_metrics(learner, cfg))
+    with Run(cfg, reward) as run:
+        reward, learner = reward or rewards.by_name(cfg.reward, cfg.gamma), start(cfg)
+        policy, tokenizer, optimizer = learner.policy, learner.tokenizer, learner.optimizer
+        N, G, T = cfg.prompts, cfg.group_size, cfg.max_new_tokens
+        run.resume(policy=policy, optimizer=optimizer)
+        if not run.history:
+            run.log({"step": 0} | eval_metrics(learner, cfg))
 
-    for step in run.steps():
-        began, generator = time.time(), torch_rng(policy.device, cfg.seed, "step", step)
-        optimizer.param_groups[0]["lr"] = cfg.lr * min(1.0, step / max(cfg.lr_warmup, 1))
+        for step in run.steps():
+            began, generator = time.time(), torch_rng(policy.device, cfg.seed, "step", step)
+            optimizer.param_groups[0]["lr"] = cfg.lr * min(1.0, step / max(cfg.lr_warmup, 1))
 
-        # 1 sample
-        problems = draw_problems(learner.problems, N, rng(cfg.seed, "problems", step))
-        rollouts = sample(policy, tokenizer, problems, G, T, cfg.temperature, generator=generator)
+            # 1 sample
+            problems = draw_problems(learner.problems, N, rng(cfg.seed, "problems", step))
+            rollouts = sample(
+                policy, tokenizer, problems, G, T, cfg.temperature, generator=generator
+            )
 
-        # 2 score
-        score = reward(rollouts).to(rollouts.logp)
+            # 2 score
+            score = rewards.checked(reward, rollouts)
 
-        # 3 advantages
-        adv = group_advantages(score.view(N, G), cfg.scale_by_std).flatten()
+            # 3 advantages
+            adv = group_advantages(score.view(N, G), cfg.scale_by_std).flatten()
 
-        # 4 policy update
-        stats = update(policy, optimizer, rollouts, adv, cfg, learner.reference, generator)
+            # 4 policy update
+            stats = update(policy, optimizer, rollouts, adv, cfg, learner.reference, generator)
 
-        # 8 log / eval (5-7 are Cooper's)
-        row = {"step": step} | rollout_metrics(rollouts, score) | stats
-        row["step_time"] = time.time() - began
-        if evaluation_due(cfg, step):
-            row |= eval_metrics(learner, cfg)
-            run.log_samples(step, rollouts, score, rewards.rule(rollouts))
-        run.log(row)
-        run.checkpoint(step)
+            # 8 log / eval (5-7 are Cooper's)
+            row = {"step": step} | rollout_metrics(rollouts, score) | stats
+            row["step_time"] = time.time() - began
+            if evaluation_due(cfg, step):
+                row |= eval_metrics(learner, cfg)
+                run.log_samples(step, rollouts, score, rewards.rule(rollouts))
+            run.log(row)
+            run.checkpoint(step)
 
-    save_model(run.folder / "policy", policy, tokenizer)
+        save_model(run.folder / "policy", policy, tokenizer)
     return run.history
 
 

@@ -8,12 +8,12 @@ import json
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from tqdm import tqdm
-
 from data import InputError, Problem
 from rewards import REWARDS, label, majority_vote, terms
 from rollout import sample
-from support.run import rng, torch_rng, write
+from support.files import fingerprints, write
+from support.progress import progress
+from support.run import rng, torch_rng
 from verifier import equivalent
 
 
@@ -26,7 +26,7 @@ def vote_labels(
     Raises InputError where none has.
     """
     labelled, prompts = [], max(1, batch // votes)
-    for start in tqdm(range(0, len(problems), prompts), "votes", disable=None, leave=False):
+    for start in progress(range(0, len(problems), prompts), "votes", leave=False):
         part = problems[start : start + prompts]
         texts = sample(policy, tokenizer, part, votes, max_new_tokens, generator=generator).texts
         for i, problem in enumerate(part):
@@ -42,11 +42,11 @@ def vote_labels(
 
 def labelled(cfg, policy, tokenizer, problems: list[Problem]) -> list[Problem]:
     """The problems with the initial policy's votes; kept in cfg.output for when the run resumes."""
-    path, settings = Path(cfg.output, "labels.json"), asdict(cfg)
+    path, settings = Path(cfg.output, "labels.json"), asdict(cfg) | fingerprints(cfg)
     # what may differ
     for field in ("output", "steps"):
         settings.pop(field)
-    kept = json.loads(path.read_text()) if path.exists() else {}
+    kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     if kept.get("settings") != settings:
         voted = vote_labels(
             policy, tokenizer, problems, cfg.votes, cfg.max_new_tokens,

@@ -20,23 +20,23 @@ only late to compare the answer; it is that shortcut which the policy exploits.
 Any Hugging Face AutoModelForSequenceClassification folder with one label can take its place.
 """
 
-import json
 import math
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from tqdm import tqdm
 from transformers import AutoModelForSequenceClassification
 
 from annotation import Example, make_examples, swap_references
 from data import InputError
 from rollout import Rollouts, autocast, check_model_name, device, load_tokenizer
+from support.files import finished, read_json, save_model, settings_note
 from support.flags import command_line
 from support.optimize import optimizer_step
-from support.run import finished, rng, save_model
+from support.progress import progress
+from support.run import rng
 
 
 def format_input(question: str, reference: str, completion: str) -> str:
@@ -193,7 +193,7 @@ def fit(rm: RewardModel, examples, cfg: RewardModelConfig, validation=()) -> int
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, cfg.lr, total_steps=cfg.steps, pct_start=max(0.05, 2 / cfg.steps)
     )
-    bar = tqdm(range(1, cfg.steps + 1), desc="reward model", disable=None)
+    bar = progress(range(1, cfg.steps + 1), "reward model")
     for step in bar:
         batch = random.choices(right, k=half) + random.choices(wrong, k=half - swaps)
         batch += random.choices(swapped, k=swaps)
@@ -217,8 +217,8 @@ def fit(rm: RewardModel, examples, cfg: RewardModelConfig, validation=()) -> int
 def train(cfg: RewardModelConfig) -> dict[str, float]:
     """Annotate, fit, measure, save; once only. Returns what was measured, and metrics.json."""
     began, folder = time.time(), Path(cfg.output)
-    if finished(folder, asdict(cfg)):
-        return json.loads((folder / "metrics.json").read_text())
+    if finished(cfg):
+        return read_json(folder / "metrics.json")
     examples, validation, held_out, kept = make_examples(cfg)
     torch.manual_seed(cfg.seed)  # the new head
     rm = RewardModel.load(cfg.model)
@@ -233,7 +233,7 @@ def train(cfg: RewardModelConfig) -> dict[str, float]:
         "held_out/swap_accuracy": measure(rm, swapped)["accuracy"],
         "seconds": time.time() - began,
     }
-    save_model(folder, rm.model, rm.tokenizer, settings=asdict(cfg), metrics=result)
+    save_model(folder, rm.model, rm.tokenizer, settings=settings_note(cfg), metrics=result)
     return result
 
 

@@ -108,6 +108,25 @@ def __getattr__(name: str):
     raise AttributeError(name)
 
 
+def checked(reward, rollouts: Rollouts) -> torch.Tensor:
+    """reward(rollouts) as the loops use it: [B], of the type and on the device of rollouts.logp.
+
+    Raises InputError, which names the reward: not a tensor of B finite numbers without a graph.
+    """
+    value, name = reward(rollouts), getattr(reward, "__qualname__", type(reward).__name__)
+    count = len(rollouts.texts)
+    if not isinstance(value, torch.Tensor):
+        raise InputError(f"reward {name} returned {type(value).__name__}, not a tensor [{count}]")
+    if value.shape != (count,):
+        raise InputError(f"reward {name} returned shape {tuple(value.shape)}, not [{count}]")
+    if value.requires_grad:
+        raise InputError(f"reward {name} carries a graph: use torch.no_grad() or .detach()")
+    if not value.isfinite().all():
+        bad = rollouts.texts[int((~value.isfinite()).nonzero()[0])]
+        raise InputError(f"reward {name} is not finite for {bad[:60]!r}")
+    return value.to(rollouts.logp)
+
+
 def terms(name: str) -> list[tuple[str, bool]]:
     """ "rule and not python" -> [("rule", True), ("python", False)]. Raises InputError."""
     found = []

@@ -24,19 +24,20 @@ this world. What is held out is held out from RL and from the reward model.
 """
 
 import random
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import torch
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
-from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 import data
 from data import MAX_TOTAL
+from support.files import finished, save_model, settings_note
 from support.flags import command_line
-from support.run import finished, rng, save_model
+from support.progress import progress
+from support.run import rng
 from verifier import verify
 
 STRATEGIES = ("guess", "words", "python")
@@ -281,7 +282,7 @@ def warm_up(cfg: WarmUpConfig) -> None:
 
     Loss: mean cross-entropy over completion tokens, the roles averaged.
     """
-    if finished(Path(cfg.output), asdict(cfg)):
+    if finished(cfg):
         return
     torch.manual_seed(cfg.seed)
     random = rng(cfg.seed, "warm-up")
@@ -299,7 +300,7 @@ def warm_up(cfg: WarmUpConfig) -> None:
         for o in optimizers
     ]
     roles = ROLES if cfg.helpers else ROLES[:1]
-    bar = tqdm(range(cfg.steps), desc=f"warm-up {cfg.prior}", disable=None)
+    bar = progress(range(cfg.steps), f"warm-up {cfg.prior}")
     for _ in bar:
         for make, count in roles:
             examples = [make(random, PRIORS[cfg.prior]) for _ in range(count)]
@@ -312,7 +313,7 @@ def warm_up(cfg: WarmUpConfig) -> None:
             optimizer.zero_grad()
             schedule.step()
         bar.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
-    save_model(Path(cfg.output), policy, tokenizer, settings=asdict(cfg))
+    save_model(Path(cfg.output), policy, tokenizer, settings=settings_note(cfg))
 
 
 if __name__ == "__main__":

@@ -34,8 +34,9 @@ from experiments.spurious_logs import PlannedRun, keep_spurious_logs
 from experiments.strategy_switch import strategy_switch
 from experiments.workers import quietly, run_all
 from rollout import load_policy
+from support.files import claim_results, write
 from support.flags import command_line
-from support.run import torch_rng, write
+from support.run import torch_rng
 from verifier import extract_answer
 
 GRID_PRIORS = ("qwen_math", "llama", "olmo_sft")
@@ -233,9 +234,7 @@ def sort_wrong_labels(folder: str, seed: int) -> None:
 
 def run_one(cfg: grpo.GRPOConfig, switches: bool) -> None:
     """Train; with `switches`, hold the policy's samples before and after side by side, too."""
-    # Ctrl-C has stopped it early, and it has saved itself
-    if quietly(grpo.train, cfg)[-1]["step"] < cfg.steps:
-        raise KeyboardInterrupt
+    quietly(grpo.train, cfg)
     file = Path(cfg.output, "switch.json")
     if switches and not file.exists():
         before, after = sampled(cfg, cfg.model), sampled(cfg, str(Path(cfg.output, "policy")))
@@ -266,6 +265,7 @@ def sampled(cfg: grpo.GRPOConfig, model: str) -> list[dict]:
 
 def main(cfg: SpuriousConfig) -> None:
     runs = plan(cfg)
+    claim_results(Path(cfg.output), "experiments.spurious")
     starts = dict.fromkeys(
         (run.prior, start_folder(cfg, run.prior, run.seed), run.seed) for run in runs
     )

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from grpo import GRPOConfig
 from support.errors import InputError
-from support.run import read_jsonl, write
+from support.files import claim_results, read_json, read_jsonl, write
 
 
 class PlannedRun(NamedTuple):
@@ -63,12 +63,13 @@ def means(rows: list[dict]) -> dict[str, float]:
 
 def keep_spurious_logs(folder: str, runs: list[PlannedRun]) -> None:
     """folder/EXPERIMENT/PRIOR.jsonl: slim rows of every run, in the grid the last with switches."""
+    claim_results(Path(folder), "experiments.spurious")
     files = {}
     for run in runs:
         log = read_jsonl(Path(run.config.output, "metrics.jsonl"))
         rows = slim(log, run.config.inner_epochs * run.config.minibatches)
         if run.experiment == "grid":
-            rows[-1]["switch"] = json.loads(Path(run.config.output, "switch.json").read_text())
+            rows[-1]["switch"] = read_json(Path(run.config.output, "switch.json"))
         lines = files.setdefault(Path(folder, run.experiment, run.prior + ".jsonl"), [])
         lines += [json.dumps({"name": run.name, "seed": run.seed} | row) + "\n" for row in rows]
     for file, lines in files.items():

@@ -32,8 +32,8 @@ from experiments.spurious_logs import (
     select,
 )
 from experiments.strategy_switch import SWITCHES
+from support.files import claim_results, write
 from support.flags import command_line
-from support.run import write
 from support.stats import mean_and_half_width
 from support.tables import markdown, renew
 
@@ -262,7 +262,7 @@ class TablesConfig:
 def main(cfg: TablesConfig) -> None:
     rows, folder = load_logs(cfg.logs), Path(cfg.output or cfg.logs)
     made = tables(rows)
-    folder.mkdir(parents=True, exist_ok=True)
+    claim_results(folder, "experiments.spurious")
     write(folder / "tables.md", "\n\n".join(made.values()) + "\n")
     print("\n\n".join(made.values()))
     draw_figures(rows, folder)

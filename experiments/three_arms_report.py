@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from support.errors import InputError
+from support.files import claim_results, read_jsonl, write
 from support.flags import command_line
-from support.plots import finish, pyplot, smooth
-from support.run import read_jsonl, write
+from support.plots import check_figure, finish, pyplot, smooth
 from support.tables import markdown, renew
 
 # folder: (label, colour, line)
@@ -222,7 +222,7 @@ def keep_logs(folder: str, kept: str) -> None:
     for file in sorted(Path(folder).glob("**/rm/metrics.json")):
         copy = Path(kept, file.parent.relative_to(folder)).with_suffix(".json")
         copy.parent.mkdir(parents=True, exist_ok=True)
-        write(copy, file.read_text())
+        write(copy, file.read_text(encoding="utf-8"))
 
 
 # --------------------------------------------------------------------------------------------------
@@ -248,12 +248,18 @@ def made_texts(folder: str) -> dict[str, str]:
 
 
 def report(cfg: ReportConfig) -> None:
+    with_assistant = Path(cfg.output).with_stem(Path(cfg.output).stem + "_assistant")
+    check_figure(cfg.output)
+    check_figure(with_assistant)
+    for readme in cfg.readmes:
+        if not Path(readme).is_file():
+            raise InputError(f"no file {readme!r}")
+    if cfg.keep:
+        claim_results(Path(cfg.keep), "experiments.three_arms_report")
     arms = load_arms(cfg.folder)
     draw_arms({arm: arms[arm] for arm in arms if arm != "assistant"}, cfg.output, cfg.caption)
     if "assistant" in arms:
-        draw_arms(
-            arms, str(Path(cfg.output).with_stem(Path(cfg.output).stem + "_assistant")), cfg.caption
-        )
+        draw_arms(arms, str(with_assistant), cfg.caption)
     print(table(arms), end="\n\n")
     print(samples_text(three_samples(cfg.folder)), end="\n\n")
     print(f"figure: {cfg.output}")

@@ -9,8 +9,9 @@ import threading
 from concurrent.futures import ProcessPoolExecutor, as_completed
 
 import torch
-from tqdm import tqdm
 from transformers import logging as transformers_logging
+
+from support.progress import progress
 
 
 def quietly(function, *arguments):
@@ -20,11 +21,12 @@ def quietly(function, *arguments):
 
 
 def set_up_worker() -> None:
-    """One thread, no messages; Ctrl-C is left to the parent and grpo.train; no orphans."""
+    """One thread, no messages; Ctrl-C is left to the parent and to a run's steps; no orphans."""
     torch.set_num_threads(1)
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # not SIG_IGN: what is ignored from the start, a run leaves ignored
+    signal.signal(signal.SIGINT, lambda *_: None)
     threading.Thread(target=end_with_parent, daemon=True).start()
 
 
@@ -40,10 +42,10 @@ def run_all(jobs: list[tuple], workers: int, description: str) -> None:
     with ProcessPoolExecutor(workers, context, initializer=set_up_worker) as pool:
         futures = [pool.submit(*job) for job in jobs]
         try:
-            for future in tqdm(as_completed(futures), description, len(futures)):
+            for future in progress(as_completed(futures), description, total=len(futures)):
                 future.result()
         except BaseException as error:
             pool.shutdown(cancel_futures=True)  # those under way save themselves, or finish
             if isinstance(error, KeyboardInterrupt):
-                raise SystemExit("stopped: the same command goes on") from None
+                raise KeyboardInterrupt("stopped: the same command goes on") from None
             raise

@@ -5,6 +5,8 @@ suggests the ones that look alike.
 """
 
 import inspect
+import signal
+import sys
 
 import tyro
 from transformers import logging
@@ -19,11 +21,25 @@ def parse_flags(config_class, argv=None):
 
 
 def command_line(config_class, main) -> None:
-    """`main(config)` with flags as config; wrong input ends in one line instead of a traceback."""
+    """`main(config)` with flags as config; wrong input ends in one line instead of a traceback.
+
+    Exit status: 0, 1 for wrong input, 2 for wrong flags, 130 after Ctrl-C or SIGTERM.
+    """
     # transformers: no load reports, no progress bar per file
     logging.set_verbosity_error()
     logging.disable_progress_bar()
+    # a console that lacks a character shows a substitute
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="replace")
+    signal.signal(signal.SIGTERM, interrupt)
     try:
         main(parse_flags(config_class))
     except InputError as error:
         raise SystemExit(f"error: {error}") from None
+    except KeyboardInterrupt as stop:
+        print(str(stop) or "stopped; what was finished is kept", file=sys.stderr)
+        raise SystemExit(130) from None
+
+
+def interrupt(signum, frame):
+    raise KeyboardInterrupt

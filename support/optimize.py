@@ -3,7 +3,9 @@
 import math
 
 import torch
-from tqdm import tqdm
+
+from support.errors import InputError
+from support.progress import say
 
 
 def optimizer_step(model, optimizer, max_grad_norm: float) -> float:
@@ -16,9 +18,16 @@ def optimizer_step(model, optimizer, max_grad_norm: float) -> float:
 
 
 def norm_stats(norms: list[float]) -> dict[str, float]:
-    """Mean of the finite gradient norms, and how many updates were skipped for one that is not."""
+    """Mean of the finite gradient norms, and how many updates were skipped for one that is not.
+
+    Raises InputError where every one was: a run that learns nothing must not go on.
+    """
     finite = [norm for norm in norms if math.isfinite(norm)]
+    if not finite:
+        raise InputError(
+            "no update of this step could be applied, loss or gradient is not finite: lower the "
+            "learning rate, and look at the rewards"
+        )
     if len(finite) < len(norms):
-        tqdm.write(f"{len(norms) - len(finite)} update(s) skipped: loss or gradient not finite")
-    mean = sum(finite) / max(len(finite), 1)
-    return {"grad_norm": mean, "skipped_updates": len(norms) - len(finite)}
+        say(f"{len(norms) - len(finite)} update(s) skipped: loss or gradient not finite")
+    return {"grad_norm": sum(finite) / len(finite), "skipped_updates": len(norms) - len(finite)}

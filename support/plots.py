@@ -3,12 +3,13 @@
 python -m support.plots --runs runs/grpo runs/noclip --metrics eval/accuracy entropy
 """
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from support.errors import InputError
+from support.files import read_jsonl
 from support.flags import command_line
-from support.run import read_jsonl
 
 
 def smooth(values: list[float], window: int = 9) -> list[float]:
@@ -28,16 +29,29 @@ def pyplot():
     return plt
 
 
+MADE_BY = "minicooper"  # in the metadata of every figure: that one may be drawn again
+
+
+def check_figure(output: str | Path) -> None:
+    """Raise InputError where `output` is not a PNG, or a file that is not a figure of ours."""
+    path = Path(output)
+    if path.suffix != ".png":
+        raise InputError(f"figures are PNG files: {output} should end in .png")
+    if path.exists() and not (path.is_file() and MADE_BY.encode() in path.read_bytes()[:1000]):
+        raise InputError(f"{output} is there already, and no figure of {MADE_BY}: name another")
+
+
 def finish(figure, axes, output: str | Path, caption: str, dpi: int = 95) -> None:
     """Grid, small print, save."""
+    check_figure(output)
     for axis in axes:
         axis.grid(alpha=0.25)
         axis.spines[["top", "right"]].set_visible(False)
     figure.text(0.01, 0.005, caption, fontsize=7.5, color="0.35")
     figure.tight_layout(rect=(0, 0.03, 1, 1))
-    temporary = Path(output).with_suffix(".tmp.png")
+    temporary = Path(output).with_name(f".{Path(output).name}.{os.getpid()}.tmp")
     temporary.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(temporary, dpi=dpi)
+    figure.savefig(temporary, dpi=dpi, format="png", metadata={"Software": MADE_BY})
     pyplot().close(figure)
     temporary.replace(output)
 
@@ -47,6 +61,7 @@ def compare(folders: list[str], *metrics: str, output: str | Path = "runs/compar
 
     folders: of runs, each with a metrics.jsonl. Raises InputError: no log, or nowhere that metric.
     """
+    check_figure(output)
     metrics = metrics or ("eval/accuracy",)
     logs = {folder: read_jsonl(Path(folder, "metrics.jsonl")) for folder in folders}
     if empty := [folder for folder, rows in logs.items() if not rows]:
@@ -55,7 +70,8 @@ def compare(folders: list[str], *metrics: str, output: str | Path = "runs/compar
     figure, axes = pyplot().subplots(1, len(metrics), figsize=size, squeeze=False)
     for axis, metric in zip(axes[0], metrics):
         for number, (folder, rows) in enumerate(logs.items()):
-            logged = [(row["step"], row[metric]) for row in rows if metric in row]
+            found = [(row["step"], row.get(metric)) for row in rows]
+            logged = [(step, value) for step, value in found if value is not None]
             if logged:
                 steps, values = zip(*logged)
                 axis.plot(steps, values, color=f"C{number}", lw=0.8, alpha=0.35)

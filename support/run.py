@@ -1,31 +1,44 @@
 """A run's folder: what it holds, how it is written, how an interrupted run goes on.
 
     runs/NAME/config.json      the resolved config
+             /inputs.json      fingerprints of the model, data and reward function that it reads
              /metrics.jsonl    one line per step, flushed as it is written
              /samples.jsonl    a few completions with their rewards
-             /checkpoint.pt    everything needed to go on: weights, optimizers, step
+             /checkpoint.pt    everything needed to go on: weights, optimizers, step, settings
              /policy/          the trained model, an ordinary Hugging Face folder
 
-Files are written under a temporary name and renamed, so nobody reads half of one. The random
-numbers of step t come from generators seeded with (seed, t), never from a stream that runs through
-the whole run: a resumed run needs no generator state to end with the same numbers, bit for bit.
+The random numbers of step t come from generators seeded with (seed, t), never from a stream that
+runs through the whole run: a resumed run needs no generator state to end with the same numbers, bit
+for bit.
 """
 
 import contextlib
 import dataclasses
 import json
+import math
 import os
 import random
-import shutil
 import signal
 import threading
 import zlib
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
+from filelock import FileLock, Timeout
 
 from support.errors import InputError
+from support.files import (
+    check_apart,
+    fingerprints,
+    is_new,
+    read_json,
+    read_jsonl,
+    refuse_other_inputs,
+    refuse_other_settings,
+    write,
+)
+from support.identity import identity
+from support.progress import progress, say
 
 
 def rng(seed: int, *names) -> random.Random:
@@ -38,66 +51,18 @@ def torch_rng(device, seed: int, *names) -> torch.Generator:
     return torch.Generator(device).manual_seed(zlib.crc32(f"{seed} {names}".encode()))
 
 
-# --------------------------------------------------------------------------------------------------
-# Files
-
-
-def write(path: Path, text: str) -> None:
-    """Write a text file so that it is either the old one or the whole new one."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
-
-
-def save_model(folder: Path, *parts, **notes: dict) -> None:
-    """save_pretrained of model and tokenizer, and each note as NAME.json; renamed when complete."""
-    temporary = folder.with_name(folder.name + ".tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    for part in parts:
-        part.save_pretrained(temporary)
-    for name, note in notes.items():
-        (temporary / f"{name}.json").write_text(json.dumps(note, indent=1) + "\n")
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(temporary, folder)
-
-
-def finished(folder: Path, settings: dict) -> bool:
-    """Whether `folder` holds a model made with these settings, by the note save_model left there.
-
-    Raises InputError when it was made with others: nothing of the user's is overwritten.
-    """
-    note = folder / "settings.json"
-    if not note.exists():
-        return False
-    refuse_other_settings(folder, json.loads(note.read_text()), settings)
-    return True
-
-
-def refuse_other_settings(folder: Path, old: dict, new: dict) -> None:
-    """Raise InputError where a folder's settings are not the ones asked for; it may have moved."""
-    for name, value in json.loads(json.dumps(new)).items():
-        if name != "output" and old.get(name) != value:
-            raise InputError(
-                f"{folder} was made with {name}={old.get(name)!r}, now {value!r}: choose another "
-                "--output, or delete that folder"
-            )
-
-
-def read_jsonl(path: Path) -> list[dict]:
-    """The complete lines of a log; a last line cut off by a kill is left out."""
-    if not path.exists():
-        return []
-    return [json.loads(line) for line in path.read_text().splitlines(True) if line.endswith("\n")]
-
-
-# --------------------------------------------------------------------------------------------------
-# The folder of one run
+def due(every: int, step: int, steps: int) -> bool:
+    """True every `every` steps and at the last one; never if `every` is 0."""
+    return every > 0 and (step % every == 0 or step == steps)
 
 
 @contextlib.contextmanager
 def interruptible():
-    """Ctrl-C asks for a stop after this step, a second one stops at once. Yields stop() -> bool."""
+    """Ctrl-C or SIGTERM asks for a stop after this step, a second one stops at once.
+
+    Yields stop() -> bool. Where SIGINT was ignored from the start (a shell's background job), it
+    stays so.
+    """
     asked = threading.Event()
 
     def ask(signum, frame):
@@ -105,89 +70,146 @@ def interruptible():
             raise KeyboardInterrupt
         asked.set()
 
+    before = {}
     # only the main thread may handle signals
-    if threading.current_thread() is not threading.main_thread():
-        yield asked.is_set
-        return
-    before = signal.signal(signal.SIGINT, ask)
+    if threading.current_thread() is threading.main_thread():
+        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        before = {number: old for number, old in before.items() if old != signal.SIG_IGN}
     try:
+        for number in before:
+            signal.signal(number, ask)
         yield asked.is_set
     finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def due(every: int, step: int, steps: int) -> bool:
-    """True every `every` steps and at the last one; never if `every` is 0."""
-    return every > 0 and (step % every == 0 or step == steps)
+        for number, old in before.items():
+            signal.signal(number, old)
 
 
 class Run:
     """The folder of one run: opened, resumed, logged to and saved to by a training loop.
 
-    run = Run(cfg)                      refuses a folder that holds another run
-    run.resume(policy=..., ...)         loads the checkpoint, if there is one
-    for step in run.steps():            what is left to do
-        ...
-        run.log(row)
-        run.checkpoint(step)            every `save_every` steps
+    with Run(cfg) as run:               refuses a folder that holds anything but this very run
+        ...                             load what the run needs
+        run.resume(policy=..., ...)     loads the checkpoint, if there is one
+        for step in run.steps():        what is left to do
+            ...
+            run.log(row)
+            run.checkpoint(step)        every `save_every` steps
     """
 
-    def __init__(self, cfg):
-        """Raises InputError when the folder holds a checkpoint made with other settings."""
+    def __init__(self, cfg, reward=None):
+        """reward: a reward function given beside the config; another one is another run."""
         self.cfg, self.folder = cfg, Path(cfg.output)
+        self.config = json.loads(json.dumps(dataclasses.asdict(cfg)))
+        self.inputs = fingerprints(cfg) | ({"reward function": identity(reward)} if reward else {})
         self.history: list[dict] = []
-        config = dataclasses.asdict(cfg)
-        path = self.folder / "config.json"
-        if (self.folder / "checkpoint.pt").exists():
-            old = json.loads(path.read_text())
-            if set(old) != set(config):
-                raise InputError(
-                    f"{self.folder} holds another kind of run: choose another --output"
-                )
-            refuse_other_settings(self.folder, old | {"steps": cfg.steps}, config)
+
+    def __enter__(self) -> "Run":
+        """Raises InputError, before anything is written: other settings, other inputs, a folder
+        that is not a run's, one that is an input or holds one, one that another run writes to."""
+        check_apart(self.cfg)
+        self.fresh = is_new(self.folder, "config.json")
+        if not self.fresh:
+            self._compare(read_json(self.folder / "config.json"))
+            if (self.folder / "inputs.json").exists():
+                old = read_json(self.folder / "inputs.json")
+                refuse_other_inputs(self.folder, old, self.inputs)
         self.folder.mkdir(parents=True, exist_ok=True)
-        write(path, json.dumps(config, indent=1) + "\n")
+        # let go by the system when the process ends, however it ends
+        self.lock = FileLock(self.folder / ".lock")
+        try:
+            self.lock.acquire(timeout=0)
+        except Timeout:
+            raise InputError(
+                f"another run writes to {self.folder}: wait, or choose another --output"
+            ) from None
+        write(self.folder / "config.json", json.dumps(self.config, indent=1) + "\n")
+        write(self.folder / "inputs.json", json.dumps(self.inputs, indent=1) + "\n")
+        return self
+
+    def __exit__(self, *error) -> None:
+        self.lock.release()
+        # a run that failed before its first row leaves nothing behind
+        if self.fresh and not (self.folder / "metrics.jsonl").exists():
+            for name in ("config.json", "inputs.json", "labels.json", ".lock"):
+                (self.folder / name).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                self.folder.rmdir()
+
+    def _compare(self, old: dict) -> None:
+        """Raise InputError where `old` settings are not this run's; `steps` may be extended."""
+        if set(old) != set(self.config):
+            raise InputError(f"{self.folder} holds another kind of run: choose another --output")
+        refuse_other_settings(self.folder, old | {"steps": self.cfg.steps}, self.config)
 
     def resume(self, **parts) -> None:
         """Load the checkpoint, if any, into `parts` (modules, optimizers); `checkpoint` saves them.
 
         Afterwards `history` holds the rows up to there; it is empty for a fresh run.
+        Raises InputError: checkpoint or log are broken or do not belong together.
         """
-        self.parts, self.done, logged = parts, 0, -1
-        path = self.folder / "checkpoint.pt"
+        self.parts, self.done = parts, 0
+        path, logged = self.folder / "checkpoint.pt", -1
         if path.exists():
-            saved = torch.load(path, map_location="cpu", weights_only=True)
-            self.done = logged = saved["step"]
-            for name, part in parts.items():
-                part.load_state_dict(saved[name])
-        # forget what was logged after the checkpoint
+            try:
+                saved = torch.load(path, map_location="cpu", weights_only=True)
+                self.done = logged = saved["step"]
+                self._compare(json.loads(saved["config"]))
+                for name, part in parts.items():
+                    part.load_state_dict(saved[name])
+            except InputError:
+                raise
+            except Exception as error:  # whatever torch makes of a file that is not whole
+                why = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+                raise InputError(
+                    f"{path} cannot be read ({why[:120]}): restore it, or delete {self.folder}"
+                ) from None
+        rows = {}
         for name in ("samples.jsonl", "metrics.jsonl"):
-            rows = [row for row in read_jsonl(self.folder / name) if row["step"] <= logged]
-            write(self.folder / name, "".join(json.dumps(row) + "\n" for row in rows))
-        self.history = rows
+            found = read_jsonl(self.folder / name)
+            rows[name] = [row for row in found if row.get("step", 0) <= logged]
+        self.history = rows["metrics.jsonl"]
+        if [row.get("step") for row in self.history] != list(range(logged + 1)):
+            raise InputError(
+                f"{self.folder}/metrics.jsonl does not hold the {logged + 1} rows up to its "
+                f"checkpoint: restore it, or delete {self.folder}"
+            )
+        # forget what was logged after the checkpoint
+        for name, kept in rows.items():
+            write(self.folder / name, "".join(json.dumps(row) + "\n" for row in kept))
 
     def steps(self):
-        """The steps that are left. Ctrl-C ends them after the step that is under way."""
+        """The steps that are left.
+
+        Ctrl-C or SIGTERM ends them after the step that is under way: KeyboardInterrupt.
+        """
         left = range(self.done + 1, self.cfg.steps + 1)
         with interruptible() as self.stopped:
-            for step in tqdm(left, desc=self.folder.name, disable=None):
+            for step in progress(left, self.folder.name):
                 yield step
                 if self.stopped():
-                    return
+                    raise KeyboardInterrupt(
+                        f"stopped after step {step} of {self.cfg.steps}, which is saved in "
+                        f"{self.folder}: the same command goes on"
+                    )
 
     def checkpoint(self, step: int) -> None:
         """Save the parts: every cfg.save_every steps, at the last one, and after Ctrl-C."""
         if due(self.cfg.save_every, step, self.cfg.steps) or self.stopped():
             temporary = self.folder / "checkpoint.tmp"
             states = {name: part.state_dict() for name, part in self.parts.items()}
-            torch.save({"step": step} | states, temporary)
+            torch.save({"step": step, "config": json.dumps(self.config)} | states, temporary)
             os.replace(temporary, self.folder / "checkpoint.pt")
 
     def log(self, row: dict) -> None:
-        """Append one row to metrics.jsonl and to `history`."""
+        """Append one row to metrics.jsonl and to `history`; what is not finite becomes None."""
         row = {k: round(v, 6) if isinstance(v, float) else v for k, v in row.items()}
+        for name, value in row.items():
+            if isinstance(value, float) and not math.isfinite(value):
+                row[name] = None  # JSON has no nan
         self.history.append(row)
         self._append("metrics.jsonl", row)
+        if row["step"] == 1 and row.get("completions/clipped_ratio", 0) > 0.9:
+            say(f"nearly all completions ran into max_new_tokens={self.cfg.max_new_tokens}")
 
     def log_samples(self, step: int, rollouts, reward, correct, count: int = 4) -> None:
         """Append one completion of each of the first `count` prompts: what it earned, is it right.

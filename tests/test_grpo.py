@@ -344,10 +344,32 @@ def test_a_non_finite_update_is_skipped_and_counted(bigram, token_rollouts):
     rollouts = random_rollouts(token_rollouts)
     before = policy.embed.weight.detach().clone()
     optimizer = torch.optim.SGD(policy.parameters(), lr=1.0)
+    adv = torch.tensor([math.nan, 1, -1, 1, -1, 1]).double()
+    stats = grpo.update(policy, optimizer, rollouts, adv, dataclasses.replace(CFG, minibatches=2))
+    assert stats["skipped_updates"] == 1 and stats["grad_norm"] > 0
+    assert policy.embed.weight.isfinite().all()
+    assert not torch.equal(policy.embed.weight, before)
+
+
+def test_a_step_of_skipped_updates_stops_the_run(bigram, token_rollouts):
+    policy = bigram(torch.zeros(4, 4))
+    before = policy.embed.weight.detach().clone()
+    optimizer = torch.optim.SGD(policy.parameters(), lr=1.0)
     adv = torch.full((6,), math.nan).double()
-    stats = grpo.update(policy, optimizer, rollouts, adv, dataclasses.replace(CFG, minibatches=1))
-    assert stats["skipped_updates"] == 1
+    with pytest.raises(InputError, match="no update of this step could be applied"):
+        grpo.update(policy, optimizer, random_rollouts(token_rollouts), adv, CFG)
     assert torch.equal(policy.embed.weight, before)
+
+
+def test_a_policy_of_nan_does_not_agree_with_its_sampler(bigram, token_rollouts):
+    policy = bigram(torch.full((4, 4), math.nan))
+    optimizer = torch.optim.SGD(policy.parameters(), lr=0.0)
+    rollouts, shown = random_rollouts(token_rollouts), []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(grpo, "norm_stats", lambda norms: shown.append(norms) or {})
+        stats = grpo.update(policy, optimizer, rollouts, torch.ones(6).double(), CFG)
+    assert math.isnan(stats["sampling/sampling_logp_difference/max"])
+    assert all(math.isnan(norm) for norm in shown[0])
 
 
 def test_the_rate_warms_up_by_steps(untrained, tmp_path, monkeypatch):

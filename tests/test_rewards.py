@@ -1,9 +1,11 @@
 """Every reward on texts written by hand: what earns 1, what it looks at, what it trains on."""
 
+import math
 import random
 import time
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
@@ -211,3 +213,34 @@ def test_an_unknown_name_is_one_line_that_lists_the_known(name):
 def test_gamma_is_a_chance():
     with pytest.raises(InputError, match="gamma must be between 0 and 1"):
         rewards.by_name("random", 1.5)
+
+
+# -- a reward is checked once per step ------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "returned, says",
+    [(None, "returned NoneType, not a tensor"), ([1.0, 0.0], "returned list, not a tensor"),
+     (np.ones(2), "returned ndarray, not a tensor"),
+     (torch.ones(3), "returned shape (3,), not [2]"),
+     (torch.ones(2, 1), "returned shape (2, 1), not [2]"), (torch.tensor(1.0), "shape ()"),
+     (torch.ones(2, requires_grad=True), "carries a graph"),
+     (torch.tensor([1.0, math.nan]), "is not finite for 'b'"),
+     (torch.tensor([-math.inf, 1.0]), "is not finite for 'a'")],
+)  # fmt: skip
+def test_a_wrong_reward_is_one_line_that_names_it(make_rollouts, returned, says):
+    rollouts = make_rollouts(["a", "b"], [Problem("1 + 1 = ?", "2")], 2)
+
+    def my_reward(rollouts):
+        return returned
+
+    with pytest.raises(InputError) as error:
+        rewards.checked(my_reward, rollouts)
+    assert says in str(error.value) and "my_reward" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_right_reward_passes_as_it_is(make_rollouts):
+    rollouts = make_rollouts(["a", "b"], [Problem("1 + 1 = ?", "2")], 2)
+    value = rewards.checked(lambda r: torch.tensor([True, False]), rollouts)
+    assert value.tolist() == [1.0, 0.0] and value.dtype == rollouts.logp.dtype

@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Literal
 
@@ -18,6 +19,7 @@ import cooper
 import grpo
 from data import InputError
 from support import flags, run
+from support.files import read_jsonl
 
 ROOT = Path(__file__).parent.parent
 
@@ -191,14 +193,58 @@ def test_another_kind_of_run_in_the_same_folder_is_refused(cfg):
         grpo.train(grpo.GRPOConfig(**same))
 
 
-def test_ctrl_c_saves_and_returns(cfg, monkeypatch):
-    before = signal.getsignal(signal.SIGINT)
-    pressed = after_updates(3, lambda: os.kill(os.getpid(), signal.SIGINT))
-    monkeypatch.setattr(cooper, "update", pressed)
-    history = start(cfg)
-    assert history[-1]["step"] == 3
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_saves_says_so_and_goes_on(cfg, tmp_path, monkeypatch, number):
+    whole = start(dataclasses.replace(cfg, output=str(tmp_path / "whole")))
+    before = signal.signal(number, signal.default_int_handler)
+    try:
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt) as stop:
+            patch.setattr(cooper, "update", after_updates(3, lambda: os.kill(os.getpid(), number)))
+            start(cfg)
+        assert signal.getsignal(number) is signal.default_int_handler
+    finally:
+        signal.signal(number, before)
+    assert "after step 3 of 5" in str(stop.value) and "the same command goes on" in str(stop.value)
     assert torch.load(Path(cfg.output) / "checkpoint.pt")["step"] == 3
-    assert signal.getsignal(signal.SIGINT) is before
+    assert not (Path(cfg.output) / "policy").exists(), "an unfinished run leaves no final model"
+    assert without_times(start(cfg)) == without_times(whole)
+
+
+def test_an_ignored_ctrl_c_stays_ignored(cfg, monkeypatch):
+    """A shell starts background jobs so."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        pressed = after_updates(1, lambda: os.kill(os.getpid(), signal.SIGINT))
+        monkeypatch.setattr(cooper, "update", pressed)
+        assert start(dataclasses.replace(cfg, steps=2))[-1]["step"] == 2
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_a_stopped_command_says_so_in_one_line_and_exits_with_130(untrained, tmp_path):
+    settings = {
+        "model": untrained, "output": tmp_path / "run", "steps": 10**6, "prompts": 2,
+        "group_size": 2, "minibatches": 1, "max_new_tokens": 4, "eval_every": 0,
+    }  # fmt: skip
+    words = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
+    command = [sys.executable, "grpo.py", *words]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as running:
+        deadline = time.time() + 60
+        while time.time() < deadline and len(read_jsonl(tmp_path / "run" / "metrics.jsonl")) < 3:
+            time.sleep(0.1)
+        running.send_signal(signal.SIGTERM)
+        said = running.communicate(timeout=60)[1]
+    assert running.returncode == 130
+    assert re.search(r"^stopped after step \d+ of 1000000, which is saved in", said, re.M)
+    assert "Traceback" not in said and not (tmp_path / "run" / "policy").exists()
+
+
+def test_what_is_not_finite_is_logged_as_nothing(cfg):
+    with run.Run(cfg) as opened:
+        opened.log({"step": 0, "reward": float("nan"), "entropy": float("inf"), "accuracy": 0.5})
+    line = (Path(cfg.output) / "metrics.jsonl").read_text()
+    assert line == '{"step": 0, "reward": null, "entropy": null, "accuracy": 0.5}\n'
+    assert opened.history == [json.loads(line)]
 
 
 def test_a_run_leaves_a_policy_that_loads_and_nothing_temporary(cfg):
@@ -207,17 +253,12 @@ def test_a_run_leaves_a_policy_that_loads_and_nothing_temporary(cfg):
     start(dataclasses.replace(cfg, steps=1))
     load_policy(str(Path(cfg.output) / "policy"))
     assert not [p for p in Path(cfg.output).iterdir() if "tmp" in p.name]
-    samples = run.read_jsonl(Path(cfg.output) / "samples.jsonl")
+    samples = read_jsonl(Path(cfg.output) / "samples.jsonl")
     assert set(samples[0]) == {
         "step", "question", "reference", "completion", "reward", "correct",
     }  # fmt: skip
     questions = [row["question"] for row in samples]
     assert len(questions) == len(set(questions)) == 4, "one completion of each prompt"
-
-
-def test_a_last_line_cut_off_by_a_kill_is_left_out(tmp_path):
-    (tmp_path / "m.jsonl").write_text('{"step": 1}\n{"step": 2')
-    assert run.read_jsonl(tmp_path / "m.jsonl") == [{"step": 1}]
 
 
 @pytest.mark.parametrize(

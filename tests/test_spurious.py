@@ -374,7 +374,7 @@ def test_workers_are_processes_with_one_thread(tmp_path):
     assert [(tmp_path / name).read_text() for name in "ab"] == ["1", "1"]
     with pytest.raises(InputError, match="as it should"):
         workers.run_all([(fail,)], 1, "a job that fails")
-    with pytest.raises(SystemExit, match="the same command goes on"):
+    with pytest.raises(KeyboardInterrupt, match="the same command goes on"):
         workers.run_all([(stop,)], 1, "a job that Ctrl-C stopped")
 
 
