@@ -145,8 +145,8 @@ def load_problems(
         raise InputError(f"{source}: holds no problem")
     if limit is None:
         return problems
-    drawn = set(shuffled(problems, seed)[:limit])
-    return [problem for problem in problems if problem in drawn]
+    drawn = {id(problem) for problem in shuffled(problems, seed)[:limit]}
+    return [problem for problem in problems if id(problem) in drawn]
 
 
 def normalised(question: str) -> str:
@@ -169,18 +169,22 @@ def shuffled(problems: list[Problem], seed: int) -> list[Problem]:
 def training_and_held_out(
     source: str, eval_source: str | None, held_out: int, limit: int | None = None, seed: int = 0
 ) -> tuple[list[Problem], list[Problem]]:
-    """(problems to train on, `held_out` problems to evaluate on); no question is in both.
+    """(problems to train on, `held_out` problems to evaluate on); no question is in both, and none
+    twice in the first, which the reward model's training splits once more.
 
     eval_source: where the second come from; None: the test split of `source`.
-    limit, seed: of the first; None takes all. Which are held out depends on neither, so that the
-    policy and its reward model may draw different problems and leave out the same ones.
+    limit, seed: of the first, in a drawn order; None takes all. What is held out depends on
+    neither: a policy and its reward model may draw other problems and leave out the same ones.
     """
     tests = load_problems(eval_source or source, "test", limit=held_out)
     asked = {normalised(problem.question) for problem in tests}
     # a file is drawn from after the held-out part has gone; arithmetic makes as many as it is asked
     made = {"limit": limit, "seed": seed} if source == "arithmetic" else {}
-    problems = load_problems(source, "train", **made)
-    problems = [p for p in problems if normalised(p.question) not in asked]
+    first = {}
+    for problem in load_problems(source, "train", **made):
+        if (question := normalised(problem.question)) not in asked:
+            first.setdefault(question, problem)
+    problems = list(first.values())
     if not problems:
         raise InputError(f"{source}: every problem is held out; lower eval_problems")
     if limit is not None and source != "arithmetic":
@@ -203,7 +207,7 @@ def read_problems(path: str | Path) -> list[Problem]:
     """One {"question": str, "answer": str or number} a line, perhaps with a "label"; empty lines
     are skipped."""
     rows = read_rows(path)
-    return distinct([(where, _problem(row, "question", "answer", where)) for where, row in rows])
+    return look_over([(where, _problem(row, "question", "answer", where)) for where, row in rows])
 
 
 def _problem(row, question_key: str, answer_key: str, where: str) -> Problem:
@@ -256,17 +260,15 @@ def final_answer(reference: str) -> str:
     return (last_boxed(reference) if reference.count("\\boxed") == 1 else None) or reference
 
 
-def distinct(rows: list[tuple[str, Problem]]) -> list[Problem]:
-    """The problems of (place, problem) rows, each question once: of two, one could be trained on
-    and the other held out. The first stays. A line to stderr says what looks wrong in the rows.
-    """
+def look_over(rows: list[tuple[str, Problem]]) -> list[Problem]:
+    """The problems of (place, problem) rows; a line to stderr for each kind that looks wrong."""
     first, again = {}, []
     for where, problem in rows:
         place, kept = first.setdefault(normalised(problem.question), (where, problem))
         if place != where and problem.answer != kept.answer:
             again.append(f"{where}: the question of {place} again, with another answer")
     if again:
-        warn(f"{again[0]}: the first one counts; {len(again)} such row(s)")
+        warn(f"{again[0]}: training takes the first; {len(again)} such row(s)")
     solutions = [where for where, problem in rows if reads_like_a_solution(problem.answer)]
     if solutions:
         warn(
@@ -274,7 +276,7 @@ def distinct(rows: list[tuple[str, Problem]]) -> list[Problem]:
             f"{len(rows)} do): leave the final answer alone there, or put it behind ####, "
             "or nothing will equal it"
         )
-    return [problem for _, problem in first.values()]
+    return [problem for _, problem in rows]
 
 
 def reads_like_a_solution(reference: str) -> bool:
@@ -302,4 +304,4 @@ def _benchmark(name: str, split: str) -> list[Problem]:
         if isinstance(row.get(answer_key), list):  # OlympiadBench's final answer is a list of one
             row = row | {answer_key: ", ".join(map(str, row[answer_key]))}
         rows.append((where, _problem(row, question_key, answer_key, where)))
-    return distinct(rows)
+    return look_over(rows)

@@ -111,8 +111,8 @@ def train_reward_model(cfg: DemoConfig, policy: str, rm: str) -> str:
     """Train the initial reward model -> what to print of it."""
     result = reward_model.train(
         reward_model.RewardModelConfig(
-            model=policy, data=cfg.data, output=rm, target=cfg.rm_target, seed=cfg.seed,
-            max_new_tokens=cfg.max_new_tokens,
+            model=policy, data=cfg.data, eval_data=cfg.eval_data, eval_problems=cfg.eval_problems,
+            output=rm, target=cfg.rm_target, seed=cfg.seed, max_new_tokens=cfg.max_new_tokens,
         )
     )  # fmt: skip
     if result["validation/accuracy"] < cfg.rm_target:
@@ -130,6 +130,7 @@ def train_reward_model(cfg: DemoConfig, policy: str, rm: str) -> str:
 def main(cfg: DemoConfig) -> None:
     if unknown := set(cfg.arms) - set(ARMS):
         raise InputError(f"no arm called {', '.join(unknown)}: choose from {', '.join(ARMS)}")
+    grpo.check(cfg, steps=(1, None))
     if cfg.threads is not None:
         torch.set_num_threads(cfg.threads)
     folder, stages = Path(cfg.output), Stages(2 + len(cfg.arms))

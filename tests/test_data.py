@@ -32,7 +32,8 @@ def test_train_and_test_never_share_a_question_and_seeds_reproduce():
 def test_jsonl(tmp_path):
     file = tmp_path / "p.jsonl"
     file.write_text(
-        '{"question": "1+1?", "answer": 2, "id": 7}\n\n{"question": "é", "answer": "\\\\frac12"}\n'
+        '{"question": "1+1?", "answer": 2, "id": 7}\n\n{"question": "é", "answer": "\\\\frac12"}\n',
+        encoding="utf-8",
     )
     assert load_problems(str(file)) == [Problem("1+1?", "2"), Problem("é", "\\frac12")]
     assert len(load_problems(str(file), limit=1)) == 1
@@ -65,7 +66,7 @@ def test_jsonl(tmp_path):
 )
 def test_a_bad_line_is_named_with_its_number(tmp_path, line, says):
     file = tmp_path / "bad.jsonl"
-    file.write_text('{"question": "ok", "answer": "1"}\n' + line + "\n")
+    file.write_text('{"question": "ok", "answer": "1"}\n' + line + "\n", encoding="utf-8")
     with pytest.raises(InputError) as error:
         load_problems(str(file))
     assert says in str(error.value) and "\n" not in str(error.value)
@@ -137,13 +138,16 @@ def test_whole_solutions_as_references_are_announced_in_one_line(tmp_path, capsy
     )
 
 
-def test_a_question_counts_once_and_another_answer_to_it_is_announced(tmp_path, capsys):
+def test_a_question_is_trained_on_once_and_another_answer_to_it_is_announced(tmp_path, capsys):
     rows = [("What is  1+1?", "2"), ("x", "1"), ("what is 1+1? ", "2")]
-    assert load_problems(write_rows(tmp_path / "same.jsonl", rows)) == [
+    same = write_rows(tmp_path / "same.jsonl", rows)
+    assert len(load_problems(same)) == 3, "a file is evaluated whole"
+    assert training_and_held_out(same, "arithmetic", 5)[0] == [
         Problem("What is  1+1?", "2"), Problem("x", "1"),
     ]  # fmt: skip
     assert capsys.readouterr().err == ""
-    assert load_problems(write_rows(tmp_path / "p.jsonl", [*rows, ("X", "3")]))[1].answer == "1"
+    file = write_rows(tmp_path / "p.jsonl", [*rows, ("X", "3")])
+    assert training_and_held_out(file, "arithmetic", 5)[0][1].answer == "1"
     said = capsys.readouterr().err
     assert "p.jsonl:4: the question of" in said and "p.jsonl:2 again, with another answer" in said
 
@@ -169,6 +173,14 @@ def test_what_another_file_evaluates_is_not_trained_on_in_other_writing(tmp_path
     assert training_and_held_out(file, tests, 200)[0] == [Problem("b", "1")]
     with pytest.raises(InputError, match="every problem is held out; lower eval_problems"):
         training_and_held_out(file, None, 2)
+
+
+def test_copies_of_a_question_are_held_out_together(tmp_path):
+    rows = [(f"question {i}", str(i)) for i in range(10)] * 2
+    file = write_rows(tmp_path / "p.jsonl", rows)
+    for held_out in range(1, 18):
+        train, tests = training_and_held_out(file, None, held_out)
+        assert len(tests) == held_out and not set(train) & set(tests) and len(train) >= 1
 
 
 def test_a_draw_of_training_problems_does_not_move_what_is_held_out(tmp_path):
@@ -223,7 +235,7 @@ def test_an_unknown_source_lists_what_there_is(source):
 
 
 def test_an_empty_file_is_an_error(tmp_path):
-    (tmp_path / "e.jsonl").write_text("\n")
+    (tmp_path / "e.jsonl").write_text("\n", encoding="utf-8")
     with pytest.raises(InputError, match="holds no problem"):
         load_problems(str(tmp_path / "e.jsonl"))
 
