@@ -46,7 +46,7 @@ def labelled(cfg, policy, tokenizer, problems: list[Problem]) -> list[Problem]:
     # what may differ
     for field in ("output", "steps"):
         settings.pop(field)
-    kept = json.loads(path.read_text()) if path.exists() else {}
+    kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     if kept.get("settings") != settings:
         voted = vote_labels(
             policy, tokenizer, problems, cfg.votes, cfg.max_new_tokens,

@@ -68,7 +68,9 @@ def keep_spurious_logs(folder: str, runs: list[PlannedRun]) -> None:
         log = read_jsonl(Path(run.config.output, "metrics.jsonl"))
         rows = slim(log, run.config.inner_epochs * run.config.minibatches)
         if run.experiment == "grid":
-            rows[-1]["switch"] = json.loads(Path(run.config.output, "switch.json").read_text())
+            rows[-1]["switch"] = json.loads(
+                Path(run.config.output, "switch.json").read_text(encoding="utf-8")
+            )
         lines = files.setdefault(Path(folder, run.experiment, run.prior + ".jsonl"), [])
         lines += [json.dumps({"name": run.name, "seed": run.seed} | row) + "\n" for row in rows]
     for file, lines in files.items():

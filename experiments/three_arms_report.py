@@ -146,7 +146,7 @@ def starts(folder: str) -> str:
     rows = []
     for seed in seed_folders(folder):
         if (seed / "rm.json").exists():
-            measured = json.loads((seed / "rm.json").read_text())
+            measured = json.loads((seed / "rm.json").read_text(encoding="utf-8"))
             numbers = [f"{measured[key]:.2f}" for key in keys]
             rows.append([seed.name.replace("seed", "seed "), *numbers, measured["steps"]])
     return markdown(head, rows)
@@ -222,7 +222,7 @@ def keep_logs(folder: str, kept: str) -> None:
     for file in sorted(Path(folder).glob("**/rm/metrics.json")):
         copy = Path(kept, file.parent.relative_to(folder)).with_suffix(".json")
         copy.parent.mkdir(parents=True, exist_ok=True)
-        write(copy, file.read_text())
+        write(copy, file.read_text(encoding="utf-8"))
 
 
 # --------------------------------------------------------------------------------------------------

@@ -57,7 +57,7 @@ def save_model(folder: Path, *parts, **notes: dict) -> None:
     for part in parts:
         part.save_pretrained(temporary)
     for name, note in notes.items():
-        (temporary / f"{name}.json").write_text(json.dumps(note, indent=1) + "\n")
+        (temporary / f"{name}.json").write_text(json.dumps(note, indent=1) + "\n", encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)
     os.replace(temporary, folder)
 
@@ -70,7 +70,7 @@ def finished(folder: Path, settings: dict) -> bool:
     note = folder / "settings.json"
     if not note.exists():
         return False
-    refuse_other_settings(folder, json.loads(note.read_text()), settings)
+    refuse_other_settings(folder, json.loads(note.read_text(encoding="utf-8")), settings)
     return True
 
 
@@ -88,7 +88,11 @@ def read_jsonl(path: Path) -> list[dict]:
     """The complete lines of a log; a last line cut off by a kill is left out."""
     if not path.exists():
         return []
-    return [json.loads(line) for line in path.read_text().splitlines(True) if line.endswith("\n")]
+    return [
+        json.loads(line)
+        for line in path.read_text(encoding="utf-8").splitlines(True)
+        if line.endswith("\n")
+    ]
 
 
 # --------------------------------------------------------------------------------------------------
@@ -139,7 +143,7 @@ class Run:
         config = dataclasses.asdict(cfg)
         path = self.folder / "config.json"
         if (self.folder / "checkpoint.pt").exists():
-            old = json.loads(path.read_text())
+            old = json.loads(path.read_text(encoding="utf-8"))
             if set(old) != set(config):
                 raise InputError(
                     f"{self.folder} holds another kind of run: choose another --output"

@@ -84,7 +84,9 @@ CONFIGS = {
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 def test_every_field_has_a_help_text_and_is_read_somewhere(config, capsys):
     printed = help_text(config, capsys)
-    code = "".join(p.read_text() for p in [*ROOT.glob("*.py"), *ROOT.glob("[es]*/*.py")])
+    code = "".join(
+        p.read_text(encoding="utf-8") for p in [*ROOT.glob("*.py"), *ROOT.glob("[es]*/*.py")]
+    )
     for field in dataclasses.fields(config):
         # --name TYPE text (default: ...), and of a switch: --name, --no_name text (default: ...)
         found = re.search(rf"--{field.name}(?:, --no_\w+| \S+) (.*?)\(default: ", printed)
@@ -159,7 +161,7 @@ def test_a_killed_run_resumes_to_the_same_numbers(cfg, tmp_path, monkeypatch, ki
         start(cfg)
     resumed = start(cfg)
     assert without_times(resumed) == without_times(whole)
-    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     assert [json.loads(line)["step"] for line in lines] == [0, 1, 2, 3, 4, 5]
     a, b = (torch.load(tmp_path / d / "checkpoint.pt") for d in ("whole", "run"))
     for part in ("policy", "rm"):
@@ -216,7 +218,7 @@ def test_a_run_leaves_a_policy_that_loads_and_nothing_temporary(cfg):
 
 
 def test_a_last_line_cut_off_by_a_kill_is_left_out(tmp_path):
-    (tmp_path / "m.jsonl").write_text('{"step": 1}\n{"step": 2')
+    (tmp_path / "m.jsonl").write_text('{"step": 1}\n{"step": 2', encoding="utf-8")
     assert run.read_jsonl(tmp_path / "m.jsonl") == [{"step": 1}]
 
 
