@@ -102,7 +102,7 @@ def train_policy(cfg: DemoConfig, policy: str) -> str:
     tiny.warm_up(
         tiny.WarmUpConfig(prior=cfg.prior, output=policy, steps=cfg.warm_up_steps, seed=cfg.seed)
     )
-    problems = load_problems(cfg.data, "test", limit=cfg.eval_problems)
+    problems = load_problems(cfg.eval_data or cfg.data, "test", limit=cfg.eval_problems)
     result = evaluate(*load_policy(policy), problems, samples=2, temperature=1.0, top_p=1.0)
     return f"policy: {result['accuracy']:.2f} right on held-out problems, sampled at temperature 1"
 

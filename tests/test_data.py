@@ -1,6 +1,8 @@
 """Problems: the arithmetic is right, the splits are apart, bad lines are named."""
 
 import json
+import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -240,20 +242,44 @@ def test_an_empty_file_is_an_error(tmp_path):
         load_problems(str(tmp_path / "e.jsonl"))
 
 
-def test_benchmarks_map_their_fields(monkeypatch):
-    datasets = pytest.importorskip("datasets")
-    asked = []
+@pytest.fixture
+def hub(monkeypatch):
+    """A stand-in for the datasets library; hub.rows is what it loads, hub.asked for what."""
+    library = SimpleNamespace(rows=[], asked=[])
 
     def load_dataset(path, config, split):
-        asked.append((path, config, split))
-        return [
-            {"question": "q", "answer": "long solution\n#### 1,080", "final_answer": ["3", "4"]}
-        ]
+        library.asked.append((path, config, split))
+        if not library.rows:
+            raise ConnectionError("no route to the hub\nfor many lines")
+        return library.rows
 
-    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    library.load_dataset = load_dataset
+    monkeypatch.setitem(sys.modules, "datasets", library)
+    return library
+
+
+def test_benchmarks_map_their_fields(hub):
+    hub.rows = [{"question": "q", "answer": "long\n#### 1,080", "final_answer": ["3", "4"]}]
     assert load_problems("gsm8k", "test") == [Problem("q", "1,080")]
     assert load_problems("olympiadbench", "test") == [Problem("q", "3, 4")]
-    assert asked[0] == ("openai/gsm8k", "main", "test") and asked[1][2] == "train"
+    assert hub.asked[0] == ("openai/gsm8k", "main", "test") and hub.asked[1][2] == "train"
+
+
+def test_a_benchmark_that_cannot_be_loaded_or_read_is_one_line(hub):
+    with pytest.raises(InputError, match="'gsm8k' cannot be loaded: no route to the hub$"):
+        load_problems("gsm8k")
+    hub.rows = [{"problem": "q", "solution": "s"}]
+    with pytest.raises(InputError, match="math500 row 0: 'answer' must be given; the keys there"):
+        load_problems("math500")
+
+
+def test_a_benchmark_of_one_split_holds_out_like_a_file(hub, capsys):
+    hub.rows = [{"problem": f"{i}?", "answer": i} for i in range(30)]
+    hub.rows[7]["answer"] = "First we add the two numbers, then we see that it is 7."
+    train, tests = training_and_held_out("math500", None, 10)
+    assert len(tests) == 10 and len(train) == 20 and not set(train) & set(tests)
+    said = capsys.readouterr().err
+    assert "math500 row 7: the answer reads like" in said and said.count("\n") == 1
 
 
 def test_graders_read_the_papers_template_and_its_truncation():
