@@ -5,6 +5,7 @@ suggests the ones that look alike.
 """
 
 import inspect
+import sys
 
 import tyro
 from transformers import logging
@@ -20,6 +21,9 @@ def parse_flags(config_class, argv=None):
 
 def command_line(config_class, main) -> None:
     """`main(config)` with flags as config; wrong input ends in one line instead of a traceback."""
+    # a completion may hold characters that the terminal does not know: no reason to stop
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")
     # transformers: no load reports, no progress bar per file
     logging.set_verbosity_error()
     logging.disable_progress_bar()

@@ -2,7 +2,9 @@
 
 import ast
 import dataclasses
+import io
 import math
+import sys
 import typing
 
 import numpy as np
@@ -17,7 +19,7 @@ import tiny
 from experiments import strategy_switch, three_arms
 from support import checks
 from support.errors import InputError
-from support.flags import parse_flags
+from support.flags import command_line, parse_flags
 
 RUNS = {
     grpo.GRPOConfig: grpo.train,
@@ -107,6 +109,14 @@ def test_the_ends_of_a_range_and_none_are_allowed():
 def test_a_wrong_split_is_refused_by_its_flag(capsys):
     with pytest.raises(SystemExit):
         parse_flags(evaluation.EvalConfig, ["--split", "tset"])
+
+
+def test_a_character_that_the_terminal_does_not_know_ends_no_command(monkeypatch):
+    terminal = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setattr(sys, "argv", ["eval.py", "--data", "é.jsonl"])
+    command_line(evaluation.EvalConfig, lambda cfg: print(cfg.data, flush=True))
+    assert terminal.buffer.getvalue() == b"\\xe9.jsonl\n"
 
 
 @pytest.mark.parametrize("file", [*FILES, *sorted(ROOT.glob("tests/*.py"))], ids=lambda f: f.name)
