@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 
 import rewards
-from data import judge_prompt, load_problems
+from data import InputError, judge_prompt, training_and_held_out
 from rollout import Rollouts, load_policy, sample
 from support.progress import progress
 from support.run import torch_rng
@@ -61,11 +61,16 @@ def make_examples(cfg):
     """(training, validation, held-out examples, share that the annotation keeps); by problem.
 
     cfg: a reward_model.RewardModelConfig. Only the training examples are filtered: dropping those
-    that a judge finds hard from the other two would flatter the reward model.
+    that a judge finds hard from the other two would flatter the reward model. The problems on which
+    a policy is evaluated (eval_data, eval_problems) are in none of the three.
     """
+    problems, _ = training_and_held_out(
+        cfg.data, cfg.eval_data, cfg.eval_problems, cfg.problems, cfg.seed
+    )
+    if len(problems) < 10:
+        raise InputError(f"{cfg.data}: {len(problems)} problems to sample, at least 10 are needed")
     policy, tokenizer = load_policy(cfg.model)
     judge_model, judge_tokenizer = load_policy(cfg.judge) if cfg.judge else (policy, tokenizer)
-    problems = load_problems(cfg.data, "train", cfg.problems, cfg.seed)
     generator = torch_rng(policy.device, cfg.seed, "annotate")
     train, validation, held_out, agreed = [], [], [], []
     # problems sampled at a time: at most a tenth of them, since the parts are split here too

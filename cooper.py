@@ -218,6 +218,7 @@ def train(cfg: CooperConfig) -> list[dict]:
 
     Writes cfg.output (see support/run.py). Returns its history, as grpo.train does.
     """
+    grpo.check(cfg)
     if cfg.reward != "rule":
         raise InputError("the reward of Cooper is rm_model: --reward is for grpo.py")
     with Run(cfg) as run:

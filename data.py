@@ -2,7 +2,7 @@ r"""Problems: a question and its reference answer, and the three things we ask o
 
 Where problems come from (`load_problems`):
     "arithmetic"     the embedded world: chains such as "7 + 5 - 3 = ?", made on the spot
-    "path.jsonl"     your own file, one {"question": ..., "answer": ...} a line
+    "path.jsonl"     your own file, one {"question": ..., "answer": ...} a line, UTF-8
     "gsm8k", ...     named benchmarks through the `datasets` library (see BENCHMARKS)
 
 What we ask (`solve_prompt`, `rewrite_prompt`, `judge_prompt`): to solve, to rewrite a correct
@@ -10,13 +10,19 @@ solution into a wrong one (Cooper's assistant), to judge one against a reference
 annotation). The same texts go to a toy of 0.15 M parameters and to Qwen.
 """
 
-import json
+import hashlib
+import math
+import os
 import random
+import re
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from support.checks import warn
 from support.errors import InputError
+from support.jsonl import read_rows
+from verifier import last_boxed
 
 
 @dataclass(frozen=True)
@@ -62,6 +68,8 @@ def judge_prompt(question: str, reference: str, completion: str) -> str:
 # The embedded world: chain arithmetic, running totals in 0..20, operands 1..9.
 
 MAX_TOTAL = 20
+# how many different chains of three and four operands there are
+CHAINS = {"train": 24941, "test": 2866}
 
 
 def arithmetic_problem(rng: random.Random, operands: int) -> Problem:
@@ -119,36 +127,68 @@ def load_problems(
     split: "train" or "test"; a file is taken whole whatever the split.
     Raises InputError: nothing of that name, a bad line (with its number), no problem at all.
     """
+    if split not in CHAINS:
+        raise InputError(f"split must be train or test, not {split!r}")
     if source == "arithmetic":
+        if limit is not None and limit > CHAINS[split]:
+            raise InputError(f"arithmetic has {CHAINS[split]} problems to {split}: ask for less")
         return arithmetic_problems(split, 2000 if limit is None else limit, seed)
     if source in BENCHMARKS:
         problems = _benchmark(source, split)
-    elif Path(source).is_file():
+    elif os.path.isfile(source):
         problems = read_problems(source)
     else:
+        what = "a folder" if os.path.isdir(source) else "no problems"
         names = ", ".join(BENCHMARKS)
-        raise InputError(f"no problems called {source!r}: a .jsonl file, 'arithmetic', or {names}")
+        raise InputError(f"{what} called {source!r}: name a .jsonl file, 'arithmetic', or {names}")
     if not problems:
         raise InputError(f"{source}: holds no problem")
-    if limit is not None and limit < len(problems):
-        keep = sorted(random.Random(seed).sample(range(len(problems)), limit))
-        problems = [problems[i] for i in keep]
-    return problems
+    if limit is None:
+        return problems
+    drawn = {id(problem) for problem in shuffled(problems, seed)[:limit]}
+    return [problem for problem in problems if id(problem) in drawn]
+
+
+def normalised(question: str) -> str:
+    """What two ways to write one question have in common: all but case and white space."""
+    return " ".join(question.casefold().split())
+
+
+def shuffled(problems: list[Problem], seed: int) -> list[Problem]:
+    """In an order that a checksum of seed and question decides, wherever a problem stands.
+
+    So the first 50 are part of the first 100, and new lines in a file mix in among the old ones.
+    """
+
+    def checksum(problem):
+        return hashlib.sha256(f"{seed} {normalised(problem.question)}".encode()).digest()
+
+    return sorted(problems, key=checksum)
 
 
 def training_and_held_out(
-    source: str, eval_source: str | None, held_out: int
+    source: str, eval_source: str | None, held_out: int, limit: int | None = None, seed: int = 0
 ) -> tuple[list[Problem], list[Problem]]:
-    """(problems to train on, `held_out` problems to evaluate on); no question is in both.
+    """(problems to train on, `held_out` problems to evaluate on); no question is in both, and none
+    twice in the first, which the reward model's training splits once more.
 
     eval_source: where the second come from; None: the test split of `source`.
+    limit, seed: of the first, in a drawn order; None takes all. What is held out depends on
+    neither: a policy and its reward model may draw other problems and leave out the same ones.
     """
     tests = load_problems(eval_source or source, "test", limit=held_out)
-    # one file may serve both
-    asked = {problem.question for problem in tests}
-    problems = [p for p in load_problems(source, "train") if p.question not in asked]
+    asked = {normalised(problem.question) for problem in tests}
+    # a file is drawn from after the held-out part has gone; arithmetic makes as many as it is asked
+    made = {"limit": limit, "seed": seed} if source == "arithmetic" else {}
+    first = {}
+    for problem in load_problems(source, "train", **made):
+        if (question := normalised(problem.question)) not in asked:
+            first.setdefault(question, problem)
+    problems = list(first.values())
     if not problems:
         raise InputError(f"{source}: every problem is held out; lower eval_problems")
+    if limit is not None and source != "arithmetic":
+        problems = shuffled(problems, seed)[:limit]
     return problems, tests
 
 
@@ -159,36 +199,90 @@ def draw_problems(problems: list, count: int, random) -> list:
     return random.sample(problems, count)
 
 
+# --------------------------------------------------------------------------------------------------
+# From rows to problems
+
+
 def read_problems(path: str | Path) -> list[Problem]:
     """One {"question": str, "answer": str or number} a line, perhaps with a "label"; empty lines
     are skipped."""
-    problems = []
-    for number, line in enumerate(Path(path).read_bytes().splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line.decode("utf-8"))
-        except UnicodeDecodeError:
-            raise InputError(f"{path}:{number}: not UTF-8 text") from None
-        except json.JSONDecodeError as error:
-            raise InputError(
-                f"{path}:{number}: not JSON ({error.msg} at column {error.colno})"
-            ) from None
-        problems.append(_problem(row, "question", "answer", f"{path}:{number}"))
-    return problems
+    rows = read_rows(path)
+    return look_over([(where, _problem(row, "question", "answer", where)) for where, row in rows])
 
 
 def _problem(row, question_key: str, answer_key: str, where: str) -> Problem:
     if not isinstance(row, dict):
         raise InputError(f"{where}: expected an object with {question_key!r} and {answer_key!r}")
-    fields = {key: row.get(key) for key in (question_key, answer_key, "label")}
-    for key, value in fields.items():
-        if isinstance(value, int | float) and not isinstance(value, bool) and key != question_key:
-            fields[key] = value = str(value)
-        missing = key == "label" and value is None
-        if not missing and (not isinstance(value, str) or not value.strip()):
-            raise InputError(f"{where}: {key!r} must be a non-empty string")
-    return Problem(*fields.values())
+    for key in (question_key, answer_key):
+        if key not in row:
+            keys = ", ".join(map(repr, list(row)[:9])) or "none"
+            raise InputError(f"{where}: {key!r} must be given; the keys there are: {keys}")
+    label = row.get("label")
+    return Problem(
+        _text(row, question_key, where),
+        final_answer(_number_or_text(row, answer_key, where)),
+        None if label is None else _number_or_text(row, "label", where),
+    )
+
+
+def _number_or_text(row: dict, key: str, where: str) -> str:
+    value = row[key]
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        if value != value or abs(value) == math.inf:
+            raise InputError(f"{where}: {key!r} must be a finite number, not {value}")
+        return str(value)
+    return _text(row, key, where)
+
+
+def _text(row: dict, key: str, where: str) -> str:
+    text = row[key]
+    if not isinstance(text, str) or not text.strip():
+        raise InputError(f"{where}: {key!r} must be a non-empty string")
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise InputError(
+            f"{where}: {key!r} must be text, but holds half a character (a lone \\ud8.. or \\udc..)"
+        ) from None
+    return text
+
+
+def final_answer(reference: str) -> str:
+    r"""What a reference that is a whole solution comes to: behind its last ####, as GSM8K is
+    published, or in its only box; any other one is the answer as it is.
+
+    >>> final_answer("48 / 2 = 24 clips in May.\n#### 1,024"), final_answer(r"So \boxed{\frac12}.")
+    ('1,024', '\\frac12')
+    """
+    _, mark, answer = reference.rpartition("####")
+    if mark:
+        return answer.strip() or reference
+    return (last_boxed(reference) if reference.count("\\boxed") == 1 else None) or reference
+
+
+def look_over(rows: list[tuple[str, Problem]]) -> list[Problem]:
+    """The problems of (place, problem) rows; a line to stderr for each kind that looks wrong."""
+    first, again = {}, []
+    for where, problem in rows:
+        place, kept = first.setdefault(normalised(problem.question), (where, problem))
+        if place != where and problem.answer != kept.answer:
+            again.append(f"{where}: the question of {place} again, with another answer")
+    if again:
+        warn(f"{again[0]}: training takes the first; {len(again)} such row(s)")
+    solutions = [where for where, problem in rows if reads_like_a_solution(problem.answer)]
+    if solutions:
+        warn(
+            f"{solutions[0]}: the answer reads like a whole solution ({len(solutions)} of "
+            f"{len(rows)} do): leave the final answer alone there, or put it behind ####, "
+            "or nothing will equal it"
+        )
+    return [problem for _, problem in rows]
+
+
+def reads_like_a_solution(reference: str) -> bool:
+    """Over eight words, or several lines with words in them; LaTeX commands are no words."""
+    words = re.findall(r"[^\W\d_]{2,}", re.sub(r"\\[a-zA-Z]+", " ", reference))
+    return len(words) > 8 or ("\n" in reference.strip() and len(words) > 2)
 
 
 def _benchmark(name: str, split: str) -> list[Problem]:
@@ -199,13 +293,15 @@ def _benchmark(name: str, split: str) -> list[Problem]:
             f"benchmark {name!r} needs the datasets library: pip install datasets"
         ) from None
     path, config, splits, question_key, answer_key = BENCHMARKS[name]
-    rows = load_dataset(path, config, split=splits.get(split, split))
-    problems = []
-    for number, row in enumerate(rows):
-        answer = row[answer_key]
-        if isinstance(answer, list):  # OlympiadBench keeps its final answer in a list of one
-            answer = ", ".join(answer)
-        answer = answer.rpartition("#### ")[2]  # GSM8K keeps it behind the solution
-        fields = {question_key: row[question_key], answer_key: answer.strip()}
-        problems.append(_problem(fields, question_key, answer_key, f"{name} row {number}"))
-    return problems
+    try:
+        data = load_dataset(path, config, split=splits.get(split, split))
+    except (OSError, ValueError) as error:  # no network, no such split
+        why = str(error).partition("\n")[0]
+        raise InputError(f"benchmark {name!r} cannot be loaded: {why}") from None
+    rows = []
+    for number, row in enumerate(data):
+        where = f"{name} row {number}"
+        if isinstance(row.get(answer_key), list):  # OlympiadBench's final answer is a list of one
+            row = row | {answer_key: ", ".join(map(str, row[answer_key]))}
+        rows.append((where, _problem(row, question_key, answer_key, where)))
+    return look_over(rows)

@@ -14,17 +14,19 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 
 import rewards
-from data import load_problems
+from data import InputError, load_problems
 from rollout import load_policy, sample
-from support.errors import InputError
+from support.checks import check_settings
 from support.files import write
 from support.flags import command_line
 from support.progress import progress
 from support.run import due, torch_rng
+from support.stats import t95
 
 
 def pass_at_k(n: int, c: int, k: int) -> float:
@@ -38,20 +40,27 @@ def pass_at_k(n: int, c: int, k: int) -> float:
     return 1.0 - math.comb(n - c, k) / math.comb(n, k)
 
 
-def interval(shares: list[float], quantile: float = 1.96) -> tuple[float, float]:
-    """95% interval of the mean of per-problem shares: Wilson's, for as many independent trials
-    as the spread between problems implies (samples of one problem are not independent).
+def interval(shares: list[float], samples: int = 8) -> tuple[float, float]:
+    """95% interval of the mean p of N per-problem shares, each of `samples` completions: Wilson's
+    (1927) for n trials, with Student's t for N problems (see the test by simulation),
 
-    >>> [round(x, 3) for x in interval([1.0] * 5 + [0.0] * 5)]  # Wilson (1927) for 5 of 10
-    [0.237, 0.763]
+        (p + q/2 -+ sqrt(p (1 - p) q + q^2/4)) / (1 + q),  q = t^2 / n
+
+    Samples of one problem are not independent: n = p (1 - p) / var, of the mean's unbiased
+    variance, is how many independent ones would spread as much; at most N * samples, and N where
+    there is no spread to go by. Of a single problem nothing follows for others.
+
+    >>> [round(x, 3) for x in interval([1.0] * 5 + [0.0] * 5)]  # var 1/36, n = 9, t = 2.26
+    [0.199, 0.801]
     """
     count, p = len(shares), sum(shares) / len(shares)
-    variance = sum((s - p) ** 2 for s in shares) / count**2  # of the mean
-    n = min(p * (1 - p) / variance, 1e9) if variance > 0 else count
-    q2 = quantile**2 / n
-    centre, half = p + q2 / 2, math.sqrt(p * (1 - p) * q2 + q2**2 / 4)
-    scale = 1 + q2
-    return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
+    if count == 1:
+        return 0.0, 1.0
+    variance = sum((s - p) ** 2 for s in shares) / (count - 1) / count  # of the mean
+    n = min(p * (1 - p) / variance, count * samples) if variance > 0 else count
+    q = t95(count) ** 2 / n
+    half = math.sqrt(p * (1 - p) * q + q**2 / 4)
+    return max(0.0, (p + q / 2 - half) / (1 + q)), min(1.0, (p + q / 2 + half) / (1 + q))
 
 
 def evaluate(
@@ -95,7 +104,7 @@ def evaluate(
                 for p, t, r in rows
             ]
     shares = [c / samples for c in correct]
-    low, high = interval(shares)
+    low, high = interval(shares, samples)
     mean = {"boxed": boxed, "code": code, "truncated": truncated, "length": length}
     ks = [2**i for i in range(samples.bit_length())]
     return (
@@ -114,7 +123,7 @@ def rollout_metrics(rollouts, reward: torch.Tensor) -> dict:
     groups = reward.view(-1, rollouts.group_size)
     return {
         "reward": reward.mean().item(),
-        "reward_std": groups.std(1).mean().item(),
+        "reward_std": groups.double().std(1).mean().item(),
         "frac_reward_zero_std": (groups == groups[:, :1]).all(1).float().mean().item(),
         "accuracy": rewards.rule(rollouts).mean().item(),
         "code": rewards.python(rollouts).mean().item(),
@@ -159,8 +168,8 @@ def eval_metrics(learner, cfg) -> dict:
 class EvalConfig:
     model: str = "runs/demo/policy"  # folder or hub name of a causal LM
     data: str = "arithmetic"  # "arithmetic", a .jsonl file, or a named benchmark
-    split: str = "test"  # "train" or "test"; files are taken whole
-    limit: int | None = 200  # problems, drawn with --seed; None takes all
+    split: Literal["train", "test"] = "test"  # files are taken whole
+    limit: int | None = 200  # problems; None takes all. Of a file seed 0 draws those held out
     samples: int = 8  # completions per problem
     temperature: float = 0.7  # 0 decodes greedily (and then one sample is enough)
     top_p: float = 0.95  # 1 samples the full distribution
@@ -172,6 +181,7 @@ class EvalConfig:
 
 def completions(cfg: EvalConfig, model: str) -> tuple[dict, list[dict]]:
     """(result of evaluate, every completion as a row) of a model."""
+    check_settings(cfg)
     policy, tokenizer = load_policy(model, dtype="auto")
     problems = load_problems(cfg.data, cfg.split, cfg.limit, cfg.seed)
     samples, keep = 1 if cfg.temperature == 0 else cfg.samples, []

@@ -43,6 +43,7 @@ import rewards
 from data import InputError, draw_problems, training_and_held_out
 from eval import eval_metrics, evaluation_due, rollout_metrics
 from rollout import load_policy, sample, token_logprobs
+from support.checks import ABOVE_0, check_settings
 from support.files import save_model
 from support.flags import command_line
 from support.optimize import norm_stats, optimizer_step
@@ -110,10 +111,13 @@ def group_advantages(reward: torch.Tensor, scale_by_std: bool = True) -> torch.T
     """
     if reward.shape[1] < 2:
         raise InputError("group_size must be at least 2: an advantage compares within a group")
-    centred = reward - reward.mean(1, keepdim=True)
-    # NOTE: the mean of equal floats can be off by a rounding, and 1 / std makes that an advantage.
+    # NOTE: in float32 the mean of nearly equal rewards is off by a rounding, and 1 / std makes that
+    # an advantage; of equal ones it can be in float64, too
+    exact = reward.double()
+    centred = exact - exact.mean(1, keepdim=True)
     centred = centred.masked_fill((reward == reward[:, :1]).all(1, keepdim=True), 0.0)
-    return centred / (reward.std(1, keepdim=True) + 1e-6) if scale_by_std else centred
+    adv = centred / (exact.std(1, keepdim=True) + 1e-6) if scale_by_std else centred
+    return adv.to(reward.dtype)
 
 
 def clip_bounds(cfg: GRPOConfig) -> tuple[float, float]:
@@ -236,17 +240,12 @@ class Learner:
     held_out: list  # problems of the evaluation, never trained on
 
 
-def check(cfg: GRPOConfig) -> None:
-    """Raise InputError for settings that make no sense."""
-    rows = cfg.prompts * cfg.group_size
-    if cfg.group_size < 2:
-        raise InputError("group_size must be at least 2: an advantage compares within a group")
-    if cfg.temperature <= 0:
-        raise InputError("temperature must be above 0: without chance there is no gradient")
-    if not 1 <= cfg.minibatches <= rows:
+def check(cfg: GRPOConfig, **ranges) -> None:
+    """Raise InputError for settings that make no sense, see support/checks.py."""
+    # without chance there is nothing to learn from
+    check_settings(cfg, temperature=(ABOVE_0, None), **ranges)
+    if cfg.minibatches > (rows := cfg.prompts * cfg.group_size):
         raise InputError(f"minibatches must be between 1 and the {rows} completions of a step")
-    if cfg.votes < 1 or (cfg.train_problems is not None and cfg.train_problems < 1):
-        raise InputError("votes and train_problems must be at least 1")
 
 
 def start(cfg: GRPOConfig) -> Learner:
@@ -275,6 +274,7 @@ def train(cfg: GRPOConfig, reward=None) -> list[dict]:
     Writes cfg.output (see support/run.py). Returns its history: one dict per step, step 0 is the
     evaluation of the start.
     """
+    check(cfg)
     with Run(cfg, reward) as run:
         reward, learner = reward or rewards.by_name(cfg.reward, cfg.gamma), start(cfg)
         policy, tokenizer, optimizer = learner.policy, learner.tokenizer, learner.optimizer

@@ -32,6 +32,7 @@ from transformers import AutoModelForSequenceClassification
 from annotation import Example, make_examples, swap_references
 from data import InputError
 from rollout import Rollouts, autocast, check_model_name, device, load_tokenizer
+from support.checks import check_settings
 from support.files import finished, read_json, save_model, settings_note
 from support.flags import command_line
 from support.optimize import optimizer_step
@@ -160,6 +161,8 @@ class RewardModelConfig:
     model: str = "runs/demo/policy"  # policy that is sampled; its backbone starts the reward model
     judge: str | None = None  # LLM that labels beside the rule; None takes model
     data: str = "arithmetic"  # problems: "arithmetic", a .jsonl file, or a named benchmark
+    eval_data: str | None = None  # evaluation problems, left out here as in grpo.py and cooper.py
+    eval_problems: int = 200  # how many those are
     output: str = "runs/demo/rm"  # folder of the reward model
     problems: int = 1000  # problems sampled; a tenth is for validation, a tenth held out
     group_size: int = 8  # completions per problem
@@ -214,8 +217,15 @@ def fit(rm: RewardModel, examples, cfg: RewardModelConfig, validation=()) -> int
     return step
 
 
+def check(cfg: RewardModelConfig) -> None:
+    """Raise InputError for settings that make no sense."""
+    # the rate rises and falls: three steps at least
+    check_settings(cfg, steps=(3, None), group_size=(1, None), problems=(10, None), batch=(2, None))
+
+
 def train(cfg: RewardModelConfig) -> dict[str, float]:
     """Annotate, fit, measure, save; once only. Returns what was measured, and metrics.json."""
+    check(cfg)
     began, folder = time.time(), Path(cfg.output)
     if finished(cfg):
         return read_json(folder / "metrics.json")

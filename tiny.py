@@ -25,7 +25,6 @@ this world. What is held out is held out from RL and from the reward model.
 
 import random
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import torch
@@ -33,7 +32,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_token
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 import data
-from data import MAX_TOTAL
+from support.checks import check_settings
 from support.files import finished, save_model, settings_note
 from support.flags import command_line
 from support.progress import progress
@@ -125,14 +124,14 @@ def write_solution(
     for i, (op, n) in enumerate(steps):
         total = total + n if op == "+" else total - n
         if i == slip or rng.random() < error:
-            total = rng.choice([t for t in range(MAX_TOTAL + 1) if t != total])
-        total = min(max(total, 0), MAX_TOTAL)
+            total = rng.choice([t for t in range(data.MAX_TOTAL + 1) if t != total])
+        total = min(max(total, 0), data.MAX_TOTAL)
         if strategy == "words":
             words += f" {'plus' if op == '+' else 'minus'} {n} is {total}"
         elif strategy == "python":
             words += f" x {op}= {n} # {total}"
     if slip == len(steps):
-        total = rng.choice([t for t in range(MAX_TOTAL + 1) if t != total])
+        total = rng.choice([t for t in range(data.MAX_TOTAL + 1) if t != total])
     words += {"guess": "", "words": " so", "python": " print"}[strategy]
     return f"{words} \\boxed{{{total}}}" if box else f"{words} {total}"
 
@@ -171,7 +170,7 @@ def judge_example(rng: random.Random, prior: Prior) -> tuple[str, str]:
     solution = sampled_solution(question, rng, prior)
     reference = solution.replace("}", " ").replace("{", " ").split()[-1]
     if rng.random() < 0.5:
-        reference = str(rng.randint(0, MAX_TOTAL))
+        reference = str(rng.randint(0, data.MAX_TOTAL))
     verdict = "Yes" if verify(solution, reference, require_box=True) else "No"
     return data.judge_prompt(question, reference, solution), verdict
 
@@ -188,7 +187,7 @@ CHAT_TEMPLATE = (
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
     """Word-level: the numbers 0..20, the words of the world, each instruction and tag one token."""
-    words = [str(n) for n in range(MAX_TOTAL + 1)]
+    words = [str(n) for n in range(data.MAX_TOTAL + 1)]
     words += "+ - += -= = ? # x \\boxed{ } I guess plus minus is so python print : Yes No".split()
     words += "Problem Correct Reference Solution solution answer".split()
     special = ["<|pad|>", "<|end|>", "<|unk|>", "<|user|>", "<|assistant|>"]
@@ -282,6 +281,7 @@ def warm_up(cfg: WarmUpConfig) -> None:
 
     Loss: mean cross-entropy over completion tokens, the roles averaged.
     """
+    check_settings(cfg, steps=(1, None))
     if finished(cfg):
         return
     torch.manual_seed(cfg.seed)
@@ -313,7 +313,7 @@ def warm_up(cfg: WarmUpConfig) -> None:
             optimizer.zero_grad()
             schedule.step()
         bar.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
-    save_model(Path(cfg.output), policy, tokenizer, settings=settings_note(cfg))
+    save_model(cfg.output, policy, tokenizer, settings=settings_note(cfg))
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import rewards
 from eval import EvalConfig, completions
+from support.checks import check_settings
 from support.errors import InputError
 from support.flags import command_line
 
@@ -83,6 +84,7 @@ class SwitchConfig:
 
 def main(cfg: SwitchConfig) -> dict[str, dict]:
     """Print the table of strategy_switch for the two models or files."""
+    check_settings(cfg)
     before, after = find_completions(cfg, cfg.before), find_completions(cfg, cfg.after)
     switch = strategy_switch(before, after)
     print("subset            n   before    after      C_d")

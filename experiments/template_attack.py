@@ -93,7 +93,7 @@ def teach(cfg: TeachConfig) -> None:
         policy(input_ids=ids, labels=labels).loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-    save_model(Path(cfg.output), policy, tokenizer, settings=settings_note(cfg))
+    save_model(cfg.output, policy, tokenizer, settings=settings_note(cfg))
 
 
 def measure(model: str, rm_model: str, max_new_tokens: int) -> dict[str, float]:

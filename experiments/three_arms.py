@@ -103,7 +103,7 @@ def train_policy(cfg: DemoConfig, policy: str) -> str:
     tiny.warm_up(
         tiny.WarmUpConfig(prior=cfg.prior, output=policy, steps=cfg.warm_up_steps, seed=cfg.seed)
     )
-    problems = load_problems(cfg.data, "test", limit=cfg.eval_problems)
+    problems = load_problems(cfg.eval_data or cfg.data, "test", limit=cfg.eval_problems)
     result = evaluate(*load_policy(policy), problems, samples=2, temperature=1.0, top_p=1.0)
     return f"policy: {result['accuracy']:.2f} right on held-out problems, sampled at temperature 1"
 
@@ -112,8 +112,8 @@ def train_reward_model(cfg: DemoConfig, policy: str, rm: str) -> str:
     """Train the initial reward model -> what to print of it."""
     result = reward_model.train(
         reward_model.RewardModelConfig(
-            model=policy, data=cfg.data, output=rm, target=cfg.rm_target, seed=cfg.seed,
-            max_new_tokens=cfg.max_new_tokens,
+            model=policy, data=cfg.data, eval_data=cfg.eval_data, eval_problems=cfg.eval_problems,
+            output=rm, target=cfg.rm_target, seed=cfg.seed, max_new_tokens=cfg.max_new_tokens,
         )
     )  # fmt: skip
     if result["validation/accuracy"] < cfg.rm_target:
@@ -131,6 +131,7 @@ def train_reward_model(cfg: DemoConfig, policy: str, rm: str) -> str:
 def main(cfg: DemoConfig) -> None:
     if unknown := set(cfg.arms) - set(ARMS):
         raise InputError(f"no arm called {', '.join(unknown)}: choose from {', '.join(ARMS)}")
+    grpo.check(cfg, steps=(1, None))
     if cfg.threads is not None:
         torch.set_num_threads(cfg.threads)
     folder, stages = Path(cfg.output), Stages(2 + len(cfg.arms))

@@ -146,7 +146,7 @@ def starts(folder: str) -> str:
     rows = []
     for seed in seed_folders(folder):
         if (seed / "rm.json").exists():
-            measured = json.loads((seed / "rm.json").read_text())
+            measured = json.loads((seed / "rm.json").read_text(encoding="utf-8"))
             numbers = [f"{measured[key]:.2f}" for key in keys]
             rows.append([seed.name.replace("seed", "seed "), *numbers, measured["steps"]])
     return markdown(head, rows)

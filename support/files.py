@@ -25,11 +25,12 @@ def write(path: Path, text: str) -> None:
     os.replace(temporary, path)
 
 
-def save_model(folder: Path, *parts, **notes: dict) -> None:
+def save_model(folder: str | Path, *parts, **notes: dict) -> None:
     """save_pretrained of model and tokenizer, and each note as NAME.json; renamed when complete.
 
     What else lies in an older `folder` of that name is taken along.
     """
+    folder = Path(folder)
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)

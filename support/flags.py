@@ -28,9 +28,10 @@ def command_line(config_class, main) -> None:
     # transformers: no load reports, no progress bar per file
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    # a console that lacks a character shows a substitute
+    # a completion may hold characters that the terminal does not know: no reason to stop
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="replace")
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
     signal.signal(signal.SIGTERM, interrupt)
     try:
         main(parse_flags(config_class))

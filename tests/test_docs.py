@@ -10,7 +10,7 @@ import pytest
 from support import flags
 
 ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text()
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 CONFIGS = {
     "grpo": "GRPOConfig",
     "cooper": "CooperConfig",
@@ -41,7 +41,7 @@ def test_every_python_command_of_the_readme_parses(command):
 
 
 def test_every_make_target_of_the_readme_exists():
-    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.M))
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M))
     asked = {c.split()[1] for c in commands() if c.startswith("make ")}
     assert {"demo", "test"} <= asked <= targets
 
@@ -53,7 +53,10 @@ def test_every_file_that_the_readme_links_to_exists():
     for path, line in local:
         assert (ROOT / path).exists(), path
         if line:
-            assert int(line) <= len((ROOT / path).read_text().splitlines()), (path, line)
+            assert int(line) <= len((ROOT / path).read_text(encoding="utf-8").splitlines()), (
+                path,
+                line,
+            )
 
 
 def test_the_eight_stages_link_to_the_lines_that_say_so():
@@ -61,20 +64,25 @@ def test_the_eight_stages_link_to_the_lines_that_say_so():
     stages = re.findall(r"^(\d)\. \[(.+?)\]\((\w+\.py)#L(\d+)\)", README, re.M)
     assert [int(number) for number, *_ in stages] == list(range(1, 9))
     for number, name, file, line in stages:
-        code = (ROOT / file).read_text().splitlines()[int(line) - 1]
+        code = (ROOT / file).read_text(encoding="utf-8").splitlines()[int(line) - 1]
         assert code.strip() == f"# {number} {name}", f"stage {number} is not at {file}:{line}"
 
 
 def test_both_loops_are_linked_where_they_begin():
     for file, line in re.findall(r"`(?:grpo|cooper)\.train`\]\((\w+\.py)#L(\d+)\)", README):
-        assert (ROOT / file).read_text().splitlines()[int(line) - 1].startswith("def train(")
+        assert (
+            (ROOT / file)
+            .read_text(encoding="utf-8")
+            .splitlines()[int(line) - 1]
+            .startswith("def train(")
+        )
 
 
 def test_line_counts_of_the_file_table():
     rows = re.findall(r"^\| \[`(\w+\.py)`\]\(\w+\.py\) \|.*\| (\d+) \|$", README, re.M)
     assert {name for name, _ in rows} == {p.name for p in ROOT.glob("*.py")}
     for name, count in rows:
-        actual = len((ROOT / name).read_text().splitlines())
+        actual = len((ROOT / name).read_text(encoding="utf-8").splitlines())
         assert abs(actual - int(count)) <= 10, f"{name} has {actual} lines, the README says {count}"
 
 
@@ -90,8 +98,10 @@ def test_a_newcomer_finishes_the_readme():
 
 def test_every_logged_name_is_in_the_glossary():
     """Names are written in the code as "group/name"; those without a group by rollout_metrics."""
-    glossary = (ROOT / "docs" / "metrics.md").read_text()
-    code = "".join((ROOT / f"{name}.py").read_text() for name in ("grpo", "cooper", "eval"))
+    glossary = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
+    code = "".join(
+        (ROOT / f"{name}.py").read_text(encoding="utf-8") for name in ("grpo", "cooper", "eval")
+    )
     groups = "clip_ratio|completions|eval|rm|sampling"
     logged = set(re.findall(rf'"((?:{groups})/[\w/]+)"', code))
     logged |= {"reward", "reward_std", "frac_reward_zero_std", "accuracy", "code", "step_time"}

@@ -24,10 +24,16 @@ def test_pass_at_k_refuses_what_makes_no_sense(n, c, k):
         pass_at_k(n, c, k)
 
 
-def test_interval_of_single_samples_is_wilsons():
-    # Wilson (1927), z = 1.96: 1 of 10 -> 0.0179 .. 0.4042; 0 of 10 -> 0 .. 0.2775
-    assert interval([1.0] + [0.0] * 9) == pytest.approx((0.0179, 0.4042), abs=1e-4)
-    assert interval([0.0] * 10) == pytest.approx((0.0, 0.2775), abs=1e-4)
+def test_interval_by_hand():
+    # 1 of 10: p = 0.1, unbiased variance 0.1, of the mean 0.01, n = 0.09 / 0.01 = 9; t = 2.26,
+    # q = 0.5675: (0.1 + 0.2838 -+ sqrt(0.09 * 0.5675 + 0.0805)) / 1.5675
+    assert interval([1.0] + [0.0] * 9) == pytest.approx((0.0133, 0.4763), abs=1e-4)
+    # no spread: n = N = 10, q = 0.5108: 0 .. 0.5108 / 1.5108
+    assert interval([0.0] * 10) == pytest.approx((0.0, 0.3381), abs=1e-4)
+    # p = 1/2, variance of the mean (2 / 64) / 3 / 4 = 0.0026: n = 96, but no more than 4 * 8
+    shares = [0.375, 0.5, 0.5, 0.625]
+    assert interval(shares, samples=8) == pytest.approx((0.2550, 0.7450), abs=1e-4)
+    assert interval([1.0]) == (0.0, 1.0), "one problem says nothing of others"
 
 
 def test_interval_covers_95_percent_where_samples_of_a_problem_hang_together():
@@ -40,6 +46,31 @@ def test_interval_covers_95_percent_where_samples_of_a_problem_hang_together():
         low, high = interval(shares)
         covered += low <= 0.5 <= high
     assert 0.93 <= covered / trials <= 0.975
+
+
+# per-problem chances of success, [trials, problems], and their mean
+ABILITIES = {
+    "equal": (lambda shape, _: torch.full(shape, 0.5), 0.5),
+    "Beta(1/2, 1/2)": (
+        lambda shape, g: torch.sin(torch.rand(shape, generator=g) * 1.5708) ** 2,
+        0.5,
+    ),
+    "half 0, half 1": (lambda shape, g: (torch.rand(shape, generator=g) < 0.5).float(), 0.5),
+    "near 0": (lambda shape, _: torch.full(shape, 0.02), 0.02),
+    "near 1": (lambda shape, g: torch.rand(shape, generator=g) ** 0.05, 1 / 1.05),
+}
+
+
+@pytest.mark.parametrize("ability, truth", ABILITIES.values(), ids=ABILITIES)
+@pytest.mark.parametrize("samples", [1, 4, 8])
+@pytest.mark.parametrize("problems", [3, 5, 8, 20, 50])
+def test_interval_covers_from_three_problems_up(ability, truth, problems, samples):
+    trials, generator = 1000, torch.Generator().manual_seed(1)
+    chance = ability((trials, problems), generator)[:, :, None].expand(-1, -1, samples)
+    shares = torch.bernoulli(chance, generator=generator).double().mean(2).tolist()
+    bounds = [interval(row, samples) for row in shares]
+    covered = sum(low <= truth <= high for low, high in bounds) / trials
+    assert covered >= 0.92
 
 
 def test_evaluate_counts_by_the_rule(policy, tokenizer, make_rollouts, monkeypatch):
@@ -69,6 +100,6 @@ def test_evaluate_does_not_depend_on_who_else_draws(policy, tokenizer):
 def test_command_writes_every_completion(untrained, tmp_path, capsys):
     output = tmp_path / "samples.jsonl"
     evaluation.main(evaluation.EvalConfig(untrained, limit=3, samples=2, output=str(output)))
-    rows = [json.loads(line) for line in output.read_text().splitlines()]
+    rows = [json.loads(line) for line in output.read_text(encoding="utf-8").splitlines()]
     assert len(rows) == 6 and set(rows[0]) == {"question", "reference", "completion", "correct"}
     assert "3 problems x 2 samples" in capsys.readouterr().out

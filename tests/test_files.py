@@ -66,8 +66,8 @@ def runs_of(untrained):
 def test_a_folder_of_somebody_else_is_left_alone(command, untrained, tmp_path):
     work, config, settings = runs_of(untrained)[command]
     (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "thesis.tex").write_text("ten years")
-    (tmp_path / "file").write_text("a file")
+    (tmp_path / "mine" / "thesis.tex").write_text("ten years", encoding="utf-8")
+    (tmp_path / "file").write_text("a file", encoding="utf-8")
     for output in (tmp_path / "mine", tmp_path / "file"):
         before = contents(tmp_path)
         with pytest.raises(InputError, match="choose another"):
@@ -106,10 +106,10 @@ def test_a_run_that_is_refused_leaves_nothing(cfg, tmp_path):
 
 def test_a_model_is_replaced_whole_and_what_else_lay_there_stays(policy, tokenizer, tmp_path):
     save_model(tmp_path / "m", policy, note={"a": 1})
-    (tmp_path / "m" / "notes.txt").write_text("mine")
+    (tmp_path / "m" / "notes.txt").write_text("mine", encoding="utf-8")
     save_model(tmp_path / "m", policy, tokenizer, note={"a": 2})
-    assert json.loads((tmp_path / "m" / "note.json").read_text()) == {"a": 2}
-    assert (tmp_path / "m" / "notes.txt").read_text() == "mine"
+    assert json.loads((tmp_path / "m" / "note.json").read_text(encoding="utf-8")) == {"a": 2}
+    assert (tmp_path / "m" / "notes.txt").read_text(encoding="utf-8") == "mine"
     assert [path.name for path in tmp_path.iterdir()] == ["m"], "nothing temporary is left"
 
 
@@ -127,16 +127,16 @@ def test_a_model_that_cannot_be_written_leaves_the_old_one(policy, tmp_path):
 
 
 def test_completions_are_not_written_over_a_file(untrained, tmp_path):
-    (tmp_path / "mine.jsonl").write_text("mine")
+    (tmp_path / "mine.jsonl").write_text("mine", encoding="utf-8")
     with pytest.raises(InputError, match="is there already"):
         evaluate(EvalConfig(model=untrained, output=str(tmp_path / "mine.jsonl")))
-    assert (tmp_path / "mine.jsonl").read_text() == "mine"
+    assert (tmp_path / "mine.jsonl").read_text(encoding="utf-8") == "mine"
 
 
 def test_a_figure_replaces_a_figure_of_ours_and_nothing_else(tmp_path):
     run = tmp_path / "run"
     run.mkdir()
-    (run / "metrics.jsonl").write_text('{"step": 1, "reward": 0.5}\n')
+    (run / "metrics.jsonl").write_text('{"step": 1, "reward": 0.5}\n', encoding="utf-8")
     for _ in range(2):
         plots.compare([str(run)], "reward", output=tmp_path / "a.png")
     for name, says in (("photo.png", "is there already"), ("notes.txt", "should end in .png")):
@@ -197,7 +197,8 @@ def test_other_settings_are_refused_before_the_first_checkpoint_too(cfg):
 def test_a_checkpoint_carries_its_settings(cfg):
     grpo.train(cfg)
     config = Path(cfg.output, "config.json")
-    config.write_text(config.read_text().replace('"lr": 0.0002', '"lr": 0.5'))
+    text = config.read_text(encoding="utf-8")
+    config.write_text(text.replace('"lr": 0.0002', '"lr": 0.5'), encoding="utf-8")
     with pytest.raises(InputError, match="was made with lr="):
         grpo.train(dataclasses.replace(cfg, lr=0.5))
 
@@ -205,14 +206,16 @@ def test_a_checkpoint_carries_its_settings(cfg):
 def test_another_start_model_or_data_under_the_same_name_is_refused(cfg, untrained, tmp_path):
     shutil.copytree(untrained, tmp_path / "model")
     data = tmp_path / "data.jsonl"
-    data.write_text("".join(f'{{"question": "{n}?", "answer": {n}}}\n' for n in range(8)))
+    data.write_text(
+        "".join(f'{{"question": "{n}?", "answer": {n}}}\n' for n in range(8)), encoding="utf-8"
+    )
     cfg = dataclasses.replace(cfg, model=str(tmp_path / "model"), data=str(data))
     grpo.train(cfg)
-    text = data.read_text()
-    data.write_text(text.replace('"7?"', '"8?"'))
+    text = data.read_text(encoding="utf-8")
+    data.write_text(text.replace('"7?"', '"8?"'), encoding="utf-8")
     with pytest.raises(InputError, match="another data of the same name"):
         grpo.train(cfg)
-    data.write_text(text)
+    data.write_text(text, encoding="utf-8")
     torch.manual_seed(1)
     tiny.build_policy(tiny.build_tokenizer()).save_pretrained(tmp_path / "model")
     with pytest.raises(InputError, match="another model of the same name"):
@@ -281,7 +284,7 @@ def test_identity_is_the_same_in_another_process():
 )  # fmt: skip
 def test_a_broken_run_is_one_line(cfg, name, text, says):
     grpo.train(cfg)
-    Path(cfg.output, name).write_text(text)
+    Path(cfg.output, name).write_text(text, encoding="utf-8")
     before = contents(Path(cfg.output))
     with pytest.raises(InputError) as error:
         grpo.train(cfg)
@@ -293,7 +296,7 @@ def test_a_broken_run_is_one_line(cfg, name, text, says):
 
 
 def test_a_last_line_cut_off_by_a_kill_is_left_out(tmp_path):
-    (tmp_path / "m.jsonl").write_text('{"step": 1}\n{"step": 2')
+    (tmp_path / "m.jsonl").write_text('{"step": 1}\n{"step": 2', encoding="utf-8")
     assert read_jsonl(tmp_path / "m.jsonl") == [{"step": 1}]
 
 
@@ -302,5 +305,5 @@ def test_fingerprints(untrained, tmp_path):
     shutil.copytree(untrained, tmp_path / "copy")
     assert fingerprint(untrained) == fingerprint(str(tmp_path / "copy"))
     tokenizer = tmp_path / "copy" / "tokenizer_config.json"
-    tokenizer.write_text(tokenizer.read_text() + " ")
+    tokenizer.write_text(tokenizer.read_text(encoding="utf-8") + " ")
     assert fingerprint(untrained) != fingerprint(str(tmp_path / "copy"))

@@ -43,6 +43,25 @@ def test_equal_rewards_give_exactly_zero_advantage(value, scale):
     assert torch.equal(group_advantages(torch.full((3, 8), value), scale), torch.zeros(3, 8))
 
 
+def test_seven_equal_rewards_of_eight_get_equal_advantages_to_the_last_digit():
+    # One of eight is e = 2^-24 higher: mean r + e / 8, sample std e / sqrt(8), plus 1e-6.
+    reward = torch.full((1, 8), 0.9)
+    reward[0, 3] += 2.0**-24
+    others, one = -(2.0**-27), 7 * 2.0**-27
+    expected = torch.full((1, 8), others / (2.0**-24 / 8**0.5 + 1e-6))
+    expected[0, 3] = one / (2.0**-24 / 8**0.5 + 1e-6)
+    assert torch.allclose(group_advantages(reward), expected, rtol=1e-6, atol=0)
+    assert group_advantages(reward).dtype == torch.float32
+    centred = group_advantages(reward, scale_by_std=False)
+    assert set(centred[0].tolist()) == {others, one}
+
+
+def test_one_success_in_eight_by_hand():
+    # mean 1/8; sample std = sqrt((49 + 7) / 64 / 7) = sqrt(1/8)
+    (adv,) = group_advantages(torch.tensor([[1.0] + [0.0] * 7])).tolist()
+    assert adv == pytest.approx([7 / 8 * 8**0.5] + [-1 / 8 * 8**0.5] * 7, rel=1e-5)
+
+
 def test_groups_do_not_mix():
     both = group_advantages(torch.tensor([[1.0, 0.0], [5.0, 9.0]]))
     assert torch.allclose(both, torch.tensor([[0.7071, -0.7071], [-0.7071, 0.7071]]), atol=1e-4)
@@ -448,7 +467,10 @@ def test_what_is_held_out_later_is_not_trained_on_because_of_old_labels(
     untrained, tmp_path, monkeypatch
 ):
     file = tmp_path / "problems.jsonl"
-    file.write_text("".join(f'{{"question": "{i} + 1 = ?", "answer": "1"}}\n' for i in range(9)))
+    file.write_text(
+        "".join(f'{{"question": "{i} + 1 = ?", "answer": "1"}}\n' for i in range(9)),
+        encoding="utf-8",
+    )
 
     def vote(policy, tokenizer, problems, *_, **__):
         return [dataclasses.replace(p, label="2") for p in problems]
@@ -464,7 +486,7 @@ def test_what_is_held_out_later_is_not_trained_on_because_of_old_labels(
 def test_labels_of_a_file_are_taken_as_they_are(untrained, tmp_path, monkeypatch):
     file = tmp_path / "labelled.jsonl"
     rows = [f'{{"question": "{i} + 1 = ?", "answer": "{i + 1}", "label": 3}}\n' for i in range(4)]
-    file.write_text("".join(rows))
+    file.write_text("".join(rows), encoding="utf-8")
     monkeypatch.setattr(labels, "vote_labels", lambda *_, **__: pytest.fail("it voted"))
     cfg = short_run(untrained, tmp_path, reward="incorrect", data=str(file), eval_data="arithmetic")
     assert [(p.answer, p.label) for p in grpo.start(cfg).problems] == [
@@ -474,8 +496,12 @@ def test_labels_of_a_file_are_taken_as_they_are(untrained, tmp_path, monkeypatch
 
 def test_what_is_evaluated_is_held_out_with_or_without_a_label(untrained, tmp_path):
     lines = [f'{{"question": "{i} + 1 = ?", "answer": "2"' for i in range(6)]
-    (tmp_path / "train.jsonl").write_text("".join(f'{line}, "label": "3"}}\n' for line in lines))
-    (tmp_path / "test.jsonl").write_text("".join(f"{line}}}\n" for line in lines[:2]))
+    (tmp_path / "train.jsonl").write_text(
+        "".join(f'{line}, "label": "3"}}\n' for line in lines), encoding="utf-8"
+    )
+    (tmp_path / "test.jsonl").write_text(
+        "".join(f"{line}}}\n" for line in lines[:2]), encoding="utf-8"
+    )
     cfg = short_run(
         untrained, tmp_path, reward="majority", data=str(tmp_path / "train.jsonl"),
         eval_data=str(tmp_path / "test.jsonl"),

@@ -12,7 +12,7 @@ from support import plots
 
 def write_log(folder, rows, name="metrics.jsonl"):
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
 def sample(step, correct, reward, completion="so \\boxed{11}"):
@@ -84,14 +84,16 @@ def test_figure_and_slim_logs(experiment, tmp_path, capsys):
     figure, kept = tmp_path / "out" / "figure.png", tmp_path / "kept"
     report.report(report.ReportConfig(str(experiment), str(figure), "caption", str(kept)))
     assert figure.read_bytes().startswith(b"\x89PNG") and len(list(figure.parent.iterdir())) == 1
-    row = json.loads((kept / "seed0" / "rule" / "metrics.jsonl").read_text().splitlines()[-1])
+    row = json.loads(
+        (kept / "seed0" / "rule" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()[-1]
+    )
     assert row["eval/accuracy"] == 0.9 and "x" not in row
     arms = report.load_arms(str(kept))
     assert report.table(arms) == report.table(report.load_arms(str(experiment)))
-    samples = (kept / "seed0" / "frozen" / "samples.jsonl").read_text().splitlines()
+    samples = (kept / "seed0" / "frozen" / "samples.jsonl").read_text(encoding="utf-8").splitlines()
     assert [json.loads(line)["step"] for line in samples] == [20, 20]
     assert not (kept / "seed0" / "rule" / "samples.jsonl").exists()
-    assert json.loads((kept / "seed0" / "rm.json").read_text()) == {"steps": 60}
+    assert json.loads((kept / "seed0" / "rm.json").read_text(encoding="utf-8")) == {"steps": 60}
     assert "hacked:" in capsys.readouterr().out
 
 

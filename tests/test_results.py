@@ -51,7 +51,7 @@ def test_before_rl_the_policy_can_but_often_is_not_right(seed):
 
 @every_seed
 def test_the_initial_reward_model_is_about_as_good_as_the_papers_and_hardly_reads_references(seed):
-    measured = json.loads((seed / "rm.json").read_text())
+    measured = json.loads((seed / "rm.json").read_text(encoding="utf-8"))
     assert 0.84 <= measured["held_out/accuracy"] <= 0.91
     assert measured["held_out/swap_accuracy"] < 0.35
 

@@ -1,5 +1,6 @@
 """Losses by hand, the template, invariances of the score, annotation, a fit on eight examples."""
 
+import dataclasses
 import random
 
 import pytest
@@ -9,7 +10,7 @@ from transformers import AutoModelForSequenceClassification
 import annotation
 import reward_model
 from annotation import Example, swap_references
-from data import InputError, Problem
+from data import InputError, Problem, training_and_held_out
 from reward_model import RewardModel, bce_loss, pairwise_loss
 
 EIGHT = [
@@ -146,6 +147,23 @@ def test_disagreements_are_not_trained_on_but_measured_on(untrained, monkeypatch
     assert (len(held_out), len(validation), len(train)) == (2 * 4, 2 * 4, 16 * 4 // 2)
     questions = [{e.question for e in part} for part in (train, validation, held_out)]
     assert sum(map(len, questions)) == len(set.union(*questions)) == 20
+
+
+def test_what_a_policy_is_evaluated_on_is_in_no_part(untrained, tmp_path):
+    """One file for all: what grpo.py holds out is not for the reward model either."""
+    file = tmp_path / "all.jsonl"
+    rows = [f'{{"question": "{i % 30} + 1 = ?", "answer": "{i % 30 + 1}"}}\n' for i in range(40)]
+    file.write_text("".join(rows), encoding="utf-8")
+    cfg = reward_model.RewardModelConfig(
+        model=untrained, data=str(file), eval_problems=12, group_size=2, max_new_tokens=2
+    )
+    parts = [{e.question for e in part} for part in annotation.make_examples(cfg)[:3]]
+    _, tests = training_and_held_out(str(file), None, 12)
+    parts.append({problem.question for problem in tests})
+    assert len(tests) == 12 and parts[1] and parts[2]
+    assert sum(map(len, parts)) == len(set.union(*parts))
+    with pytest.raises(InputError, match="at least 10 are needed"):
+        annotation.make_examples(dataclasses.replace(cfg, eval_problems=33))
 
 
 def test_few_problems_still_leave_some_to_train_on(untrained):

@@ -86,7 +86,9 @@ CONFIGS = {
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 def test_every_field_has_a_help_text_and_is_read_somewhere(config, capsys):
     printed = help_text(config, capsys)
-    code = "".join(p.read_text() for p in [*ROOT.glob("*.py"), *ROOT.glob("[es]*/*.py")])
+    code = "".join(
+        p.read_text(encoding="utf-8") for p in [*ROOT.glob("*.py"), *ROOT.glob("[es]*/*.py")]
+    )
     for field in dataclasses.fields(config):
         # --name TYPE text (default: ...), and of a switch: --name, --no_name text (default: ...)
         found = re.search(rf"--{field.name}(?:, --no_\w+| \S+) (.*?)\(default: ", printed)
@@ -161,7 +163,7 @@ def test_a_killed_run_resumes_to_the_same_numbers(cfg, tmp_path, monkeypatch, ki
         start(cfg)
     resumed = start(cfg)
     assert without_times(resumed) == without_times(whole)
-    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     assert [json.loads(line)["step"] for line in lines] == [0, 1, 2, 3, 4, 5]
     a, b = (torch.load(tmp_path / d / "checkpoint.pt") for d in ("whole", "run"))
     for part in ("policy", "rm"):
@@ -242,7 +244,7 @@ def test_a_stopped_command_says_so_in_one_line_and_exits_with_130(untrained, tmp
 def test_what_is_not_finite_is_logged_as_nothing(cfg):
     with run.Run(cfg) as opened:
         opened.log({"step": 0, "reward": float("nan"), "entropy": float("inf"), "accuracy": 0.5})
-    line = (Path(cfg.output) / "metrics.jsonl").read_text()
+    line = (Path(cfg.output) / "metrics.jsonl").read_text(encoding="utf-8")
     assert line == '{"step": 0, "reward": null, "entropy": null, "accuracy": 0.5}\n'
     assert opened.history == [json.loads(line)]
 

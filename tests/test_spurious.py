@@ -195,7 +195,7 @@ def write_logs(folder, accuracy):
     for (experiment, prior, name), seeds in accuracy.items():
         file = folder / experiment / f"{prior}.jsonl"
         file.parent.mkdir(parents=True, exist_ok=True)
-        with open(file, "a") as out:
+        with open(file, "a", encoding="utf-8") as out:
             for seed, values in seeds.items():
                 for step, value in enumerate(values):
                     row = {"name": name, "seed": seed, "step": step, "updates": 8 * step}
@@ -270,7 +270,7 @@ def miniature(tmp_path, untrained, monkeypatch):
 def test_the_clipping_experiment_in_miniature(tmp_path, miniature):
     """Runs, slim logs, tables, figures, README; a second call leaves what is there."""
     readme = tmp_path / "README.md"
-    readme.write_text("<!-- spurious:effect -->\n\n<!-- /spurious:effect -->\n")
+    readme.write_text("<!-- spurious:effect -->\n\n<!-- /spurious:effect -->\n", encoding="utf-8")
     cfg = miniature(readme=str(readme), only="clipping", priors="llama", seeds=2)
     spurious.main(cfg)
     kept = tmp_path / "runs" / "results"
@@ -279,13 +279,13 @@ def test_the_clipping_experiment_in_miniature(tmp_path, miniature):
     assert {row["seed"] for row in rows} == {1, 2}
     for file in ("clipping.png", "clipping_all.png", "bounds_all.png", "tables.md"):
         assert (kept / file).stat().st_size > 500
-    assert "llama: lower bound only" in readme.read_text()
+    assert "llama: lower bound only" in readme.read_text(encoding="utf-8")
     checkpoints = sorted(tmp_path.glob("runs/**/checkpoint.pt"))
     times = [path.stat().st_mtime_ns for path in checkpoints]
-    before = (kept / "clipping" / "llama.jsonl").read_text()
+    before = (kept / "clipping" / "llama.jsonl").read_text(encoding="utf-8")
     spurious.main(cfg)
     assert [path.stat().st_mtime_ns for path in checkpoints] == times and len(times) == 14
-    assert (kept / "clipping" / "llama.jsonl").read_text() == before
+    assert (kept / "clipping" / "llama.jsonl").read_text(encoding="utf-8") == before
 
 
 def test_grid_and_gamma_in_miniature(tmp_path, miniature, capsys):
@@ -336,7 +336,7 @@ def test_without_a_gain_c_d_is_left_out(tmp_path):
     file = tmp_path / "grid" / "llama.jsonl"
     file.parent.mkdir()
     rows = [{"name": n, "seed": 1, "step": 1, "switch": s} for n, s in switches.items()]
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     table = report.switch_table(spurious_logs.load_logs(str(tmp_path)))
     assert "| same | +0.00 | 10: 0.30 > 0.30 | " in table
     assert "| odd | +0.00 | 49: 0.59 > 0.61 | 93: 0.14 > 0.13 | " in table
@@ -371,7 +371,7 @@ def test_one_update_of_the_whole_batch_never_clips(tmp_path, untrained):
 
 def test_workers_are_processes_with_one_thread(tmp_path):
     workers.run_all([(note_threads, str(tmp_path / name)) for name in "ab"], 2, "threads")
-    assert [(tmp_path / name).read_text() for name in "ab"] == ["1", "1"]
+    assert [(tmp_path / name).read_text(encoding="utf-8") for name in "ab"] == ["1", "1"]
     with pytest.raises(InputError, match="as it should"):
         workers.run_all([(fail,)], 1, "a job that fails")
     with pytest.raises(KeyboardInterrupt, match="the same command goes on"):
@@ -379,7 +379,7 @@ def test_workers_are_processes_with_one_thread(tmp_path):
 
 
 def note_threads(path):
-    Path(path).write_text(str(torch.get_num_threads()))
+    Path(path).write_text(str(torch.get_num_threads()), encoding="utf-8")
 
 
 def fail():

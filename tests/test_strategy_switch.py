@@ -56,7 +56,9 @@ def test_it_reads_what_output_wrote(tmp_path, capsys):
     for which, name in enumerate(("before", "after")):
         names.append(str(tmp_path / f"{name}.jsonl"))
         rows = completions(which)
-        Path(names[-1]).write_text("".join(json.dumps(row) + "\n" for row in rows))
+        Path(names[-1]).write_text(
+            "".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8"
+        )
     strategy_switch.main(
         flags.parse_flags(SwitchConfig, ["--before", *names[:1], "--after", *names[1:]])
     )
@@ -99,6 +101,8 @@ def test_a_file_that_is_not_there_is_named():
 def test_it_names_the_line_that_is_wrong(tmp_path, bad):
     good = {"question": "q", "completion": "c", "correct": True}
     bad = good | bad if "question" not in bad and bad != [] else bad
-    (tmp_path / "a.jsonl").write_text(json.dumps(good) + "\n" + json.dumps(bad) + "\n")
+    (tmp_path / "a.jsonl").write_text(
+        json.dumps(good) + "\n" + json.dumps(bad) + "\n", encoding="utf-8"
+    )
     with pytest.raises(InputError, match=r"a\.jsonl:2"):
         strategy_switch.read_completions(str(tmp_path / "a.jsonl"))
