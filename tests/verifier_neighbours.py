@@ -1,0 +1,316 @@
+r"""What is right beside what looks nearly the same, by kind: (answer, reference, right).
+
+Every kind was once decided wrongly. A rule that mends one row may break its neighbour, so both
+stand here: (A) 17 chooses A, and "A. B" chooses nothing.
+"""
+
+CHOICES = [
+    ("(A) 17", "A", True),
+    ("(A) 17", "17", True),
+    (r"A. \frac12", "1/2", True),
+    (r"\textbf{(A)}\ 17", "A", True),
+    ("**(A)**", "A", True),
+    ("A. B", "A", False),
+    ("A. B", "B", False),
+    (r"\textbf{A. B}", "B", False),
+    ("(A) is wrong", "A", False),
+    ("(A) ruled out", "A", False),
+    (r"\text{(B) false}", "B", False),
+    ("B. not A", "B", False),
+    ("(A) 17 or (B) 18", "A", False),
+    (r"A \text{ is out}", "A", False),
+    ("(D) Alina", "A", False),
+    ("D", "(D) Alina", True),
+    ("AB", "A", False),
+]
+
+ACCENTS = [
+    (r"A+\overline{B}", "A+B", False),
+    (r"\overline{A+B}", "A+B", False),
+    (r"\overline{A+B}", r"\overline{A + B}", True),
+    (r"\overline{z+1}", "z+1", False),
+    (r"\overline{abc}", "abc", False),
+    (r"\overline{AB}", "AB", True),
+    (r"\hat{x}", "x", False),
+    (r"\hat{p}", r"\hat p", True),
+    (r"\hat{p} = 0.5", "0.5", True),
+    (r"\tilde{x}", "x", False),
+    (r"\dot{x}", r"\ddot{x}", False),
+    (r"\bar{x}", r"\overline{x}", True),
+    (r"\vec{v}", "v", False),
+    (r"\vec{v} = (1,2)", "(1,2)", True),
+    (r"\vec{AB}", "AB", False),
+    (r"\vec{AB}", r"\overrightarrow{AB}", True),
+    (r"\mathbf{v}", "v", True),
+]
+
+RECURRING_DECIMALS = [
+    (r"0.4\overline{6}", "7/15", True),
+    (r"0.4\overline{6}", "0.466666666666", True),
+    (r"0.4\overline{6}", "2.4", False),
+    (r"0.4\overline{6}", "0.46", False),
+    (r"0.\overline{3}", "1/3", True),
+    (r"0.\overline 3", "1/3", True),
+    (r"0.\bar{3}", "1/3", True),
+    (r"0.\dot{3}", "1/3", True),
+    (r"0.\dot{3}", "0.3", False),
+    (r"0.\dot{1}4285\dot{7}", "1/7", True),
+    (r"0.\overline{09}", "1/11", True),
+    ("0.(3)", "1/3", True),
+    ("0.5(2)", "1", True),
+]
+
+# what may be times of the day are compared as times; other ratios as ratios
+TIMES_AND_RATIOS = [
+    ("1:15", "2:30", False),
+    ("12:30", "6:15", False),
+    ("1:15:00", "2:30:00", False),
+    ("01:15", "1:15", True),
+    ("3:30 am", "3:30 pm", False),
+    ("3:30 p.m.", "3:30 PM", True),
+    ("3:30 pm", "3:30", True),
+    ("2:4", "1:2", True),
+    ("2:4:6", "1:2:3", True),
+    ("2:4:7", "1:2:3", False),
+    ("7/32", "7:32", True),
+    ("2:1", "1:2", False),
+]
+
+NUMBER_WORDS = [
+    *((f"5 {word}", "5", False) for word in (
+        "thirds", "half", "quarters", "eighths", "sixteenths", "hundredths", "thousandths",
+        "hundred", "million", "millions", "million dollars", "crore", "lakhs", "dozen", "gross",
+        "twice", "doubled", "squared", "below zero", "degrees below zero", "under zero", "negative",
+        "point two", "feet two inches", "and a half", "at most", "less than x", "in binary",
+        "no", "rejected",
+    )),
+    *((f"5 {word}", "5", True) for word in (
+        "seconds", "minutes", "months", "miles", "miles per hour", "apples", "more apples",
+        "degrees", "cm wide", "square units", "pairs", "percent",
+    )),
+    (r"5\text{ million}", "5", False),
+    ("5K", "5", False),
+    ("5 am", "5 pm", False),
+    ("5 am", "5 am", True),
+    ("5 am", "5", True),
+    ("5 north", "5 south", False),
+    ("5...", "5", False),
+    ("1, 2, 3, ...", "1, 2, 3", False),
+    ("1, 2, 3.", "1, 2, 3", True),
+]  # fmt: skip
+
+ORDER_OF_FACTORS = [
+    ("g(f(x))", "f(g(x))", False),
+    ("g(f(x))", "g(f(x))", True),
+    ("p(q(x))", "q(p(x))", False),
+    ("f(x+y)", "f(x)+f(y)", False),
+    ("f(2x+2)", "f(2(x+1))", True),
+    (r"f \circ g", r"g \circ f", False),
+    ("g(h+k)", "(h+k)g", True),
+    ("x(x(x+2)+3)", "x^3+2x^2+3x", True),
+    ("P^{-1}AP", "A", False),
+    (r"P^{-1} \cdot A \cdot P", "A", False),
+    ("P^{-1}(A+B)P", "A+B", False),
+    ("P^{-1}AP", "P^{-1} A P", True),
+    ("x^{-1}yx", "y", False),
+    ("BAC", "ABC", False),
+    (r"\angle BAC", r"\angle ABC", False),
+    ("ABA", "A^2B", False),
+    ("AB - BA", "0", False),
+    ("(AB)^T", "A^TB^T", False),
+    ("(AB)^{-1}", "A^{-1}B^{-1}", False),
+    ("AB", r"A \cdot B", True),
+    (r"AB \cdot CD", r"CD \cdot AB", True),
+    ("2AB", r"AB \cdot 2", True),
+    ("N(N-1)", "N^2-N", True),
+    ("bac", "abc", True),
+    (r"\frac{1}{2}MV^2", r"\frac{MV^2}{2}", True),
+    (r"\vec a \times \vec b", r"\vec b \times \vec a", False),
+    (r"\vec{a} \cdot \vec{b}", r"\vec{b} \cdot \vec{a}", True),
+]
+
+# formulas that are equal on one side of a point only
+BENDS = [
+    (r"\min(n,100)", "n", False),
+    (r"\min(n,100)", r"\min(100,n)", True),
+    (r"\min(n,100)", r"100-\max(0,100-n)", True),
+    (r"\max(x, -1000)", "x", False),
+    ("|x+50|", "x+50", False),
+    ("|x+50|", "|50+x|", True),
+    ("|x-50|", "50-x", False),
+    ("|x + 10^6|", "x+10^6", False),
+    ("|x + 2^{40}|", "x+2^{40}", False),
+    ("|x^2+50|", "x^2+50", True),
+    ("|x^2-50|", "50-x^2", False),
+    ("|x-3|+|x-5|", "|2x-8|", False),
+    ("y = |x+50|", "y = x+50", False),
+    ("|x+y+500|", "x+y+500", False),
+    (r"\sqrt{(x+50)^2}", "x+50", False),
+    (r"\sqrt{(x+50)^2}", "|x+50|", True),
+    ("((x+50)^2)^{1/2}", "x+50", False),
+    (r"\lfloor x/1000 \rfloor", "0", False),
+    (r"n \bmod 100", "n", False),
+    (r"\max(x,y)", r"\frac{x+y+|x-y|}{2}", True),
+    ("|x||y|", "|xy|", True),
+    ("2|x|", "|2x|", True),
+]
+
+UNITS_AND_CURRENCIES = [
+    *((unit, "5", True) for unit in (
+        r"5\,\mathrm{m}", r"5 \mathrm{~m}", r"5 \mathrm{~m}/\mathrm{s}^{2}", r"5\,\mathrm{m/s^2}",
+        "5 m/s^2", "5 m s^{-1}", "5 Hz", "5 kHz", "5 kWh", "5 eV", "5 mol", "5 mA", "5 N", "5 K",
+        r"5\,\Omega", "5Ω", r"5\,\mathrm{k\Omega}", "5 μm", r"5 \mu\mathrm{m}", "5°C",
+        r"5^\circ \mathrm{C}", r"5 \mathrm{~J}/(\mathrm{mol} \cdot \mathrm{K})", r"5{\rm cm}",
+        "₹5", "5₹", "₩5", "5元", "5 元", "5个", "5 USD", "USD 5", "US$5", "Rs. 5", "5¢",
+    )),
+    (r"\frac{1}{2} \mathrm{~m}", "1/2", True),
+    (r"3\times 10^8\ \mathrm{m/s}", r"3 \times 10^{8}", True),
+    (r"5\,\mathrm{x}", "5", False),
+    (r"5\mathrm{AB}", "5", False),
+    (r"5\mathrm{e}", "5", False),
+    (r"5\mathrm{m}^2", r"5\mathrm{m}^3", False),
+    ("5万", "5", False),
+    ("5亿", "5", False),
+    ("5m", "5x", False),
+    (r"x_{\mathrm{s}}", "x_s", True),
+]  # fmt: skip
+
+# 2e-1 is two things; 2e - 1 one
+EULER_AND_FLOATS = [
+    ("2e-1", "0.2", True),
+    ("2e-1", "2e - 1", True),
+    ("2e - 1", "2e-1", True),
+    ("2e - 1", "0.2", False),
+    ("2e-1", "2e+1", False),
+    ("e^2-2e+1", "e^2 - 2e + 1", True),
+    ("e^2-2e+1", "(e-1)^2", True),
+    ("e^2-2e+1", "e^2-20", False),
+    ("1.5e-3", "0.0015", True),
+    ("1e-5", "0.00001", True),
+    (r"1 - \frac{1}{\mathrm{e}}", "1-1/e", True),
+]
+
+# the base of \log is 10 where it has none
+LOGARITHMS = [
+    (r"\log 100", "2", True),
+    (r"\log x", r"\log_{10} x", True),
+    (r"\lg x", r"\log x", True),
+    (r"\log x", r"\ln x", False),
+    (r"\log 2 + \log 3", r"\log 6", True),
+    (r"\frac{\log 3}{\log 2}", r"\log_2 3", True),
+    (r"\log e", "1", False),
+    (r"\ln e", "1", True),
+]
+
+EQUATIONS = [
+    ("1", "|AB| = 1", True),
+    ("2", "|AB| = 1", False),
+    (r"\frac{2}{3}", r"\frac{NO}{BO} = \frac{2}{3}", True),
+    ("5", "AB + CD = 5", True),
+    ("AB^2 = 5", "5", True),
+    (r"\frac12", r"\sin A = \frac12", True),
+    (r"\frac12", r"\cos \theta = \frac12", True),
+    (r"\frac12", r"\sin x = \frac12", False),
+    ("3", "f(2) = 3", True),
+    ("f(3) = 5", "f(2) = 5", False),
+    ("f^{-1}(x) = 2x", "2x", True),
+    ("3", "|x| = 3", False),
+    ("4", "x^2 = 4", False),
+    ("5", "x + 2 = 5", False),
+    (r"\frac12", r"P(A \cap B) = \frac12", True),
+    (r"P(B) = \frac12", r"P(A) = \frac12", False),
+    (r"\lim_{x \to 0} \frac{\sin x}{x} = 1", "1", True),
+    (r"\lim_{x \to 0} f(x) = 1", r"\lim_{x \to 1} f(x) = 1", False),
+    (r"\sum_{k=1}^n k = \frac{n(n+1)}{2}", r"\frac{n(n+1)}{2}", True),
+    (r"17 \bmod 5 = 2", "2", True),
+    (r"17 \bmod 5 = 3", "3", False),
+    (r"-67 \bmod 7", "3", True),
+    (r"\gcd(12,18) = 6", "6", True),
+    (r"\approx 3.14", "3.14", True),
+    ("≈ 3.14", "3.14", True),
+    (r"\approx 3.14", r"\pi", False),
+    ("= 5", "5", True),
+    ("**5**", "5", True),
+    ("2**5", "5", False),
+    ("x = 1, y = 2", "(1, 2)", True),
+    ("y = 2, x = 1", "(1, 2)", True),
+    ("x = 2, y = 1", "(1, 2)", False),
+    ("(1, 2)", r"x = 1 \text{ and } y = 2", True),
+    ("x = 1, x = 2", "(1, 2)", False),
+    (r"\begin{cases} x = 1 \\ y = 2 \end{cases}", "(1, 2)", True),
+    ("|x| < 3", "(-3, 3)", True),
+    (r"1 \le |z| \le 3", r"[-3,-1] \cup [1,3]", True),
+    (r"1 \le |z| < 3", r"[-3,-1] \cup [1,3]", False),
+]
+
+SETS_AND_LISTS = [
+    (r"\{\}", r"\emptyset", True),
+    (r"\{\}", r"\{0\}", False),
+    (r"\{\emptyset\}", r"\{\}", False),
+    (r"\{\{1,2\},\{3\}\}", r"\{1,2,3\}", False),
+    (r"\{\{1,2\},\{3\}\}", r"\{\{3\},\{2,1\}\}", True),
+    ("(3,4),(1,2)", r"\{(1,2),(3,4)\}", True),
+    ("(4,3),(1,2)", r"\{(1,2),(3,4)\}", False),
+    ("1, 2", r"\boxed{1}\boxed{2}", True),
+    ("1, 2, 3", r"\boxed{1}, \boxed{2}, and \boxed{3}", True),
+    ("2", r"\boxed{1}\boxed{2}", False),
+]
+
+MATRICES = [
+    (r"\left[\begin{array}{cc}1&2\\3&4\end{array}\right]", r"\begin{pmatrix}1&2\\3&4\end{pmatrix}",
+     True),
+    (r"\begin{vmatrix}1&2\\3&4\end{vmatrix}", "-2", True),
+    (r"\left|\begin{matrix}1&2\\3&4\end{matrix}\right| = -2", "-2", True),
+    (r"\begin{vmatrix}1&2\\3&4\end{vmatrix} = -3", "-3", False),
+    (r"\det\begin{pmatrix}a&b\\c&d\end{pmatrix}", "ad-bc", True),
+    (r"\begin{vmatrix}1&2\\3&4\end{vmatrix}", r"\begin{pmatrix}1&2\\3&4\end{pmatrix}", False),
+    (r"\begin{pmatrix}1&0\\0&1\end{pmatrix}", "1", False),
+    (r"\det A", "A", False),
+]  # fmt: skip
+
+ANSWERS = [
+    *CHOICES, *ACCENTS, *RECURRING_DECIMALS, *TIMES_AND_RATIOS, *NUMBER_WORDS, *ORDER_OF_FACTORS,
+    *BENDS, *UNITS_AND_CURRENCIES, *EULER_AND_FLOATS, *LOGARITHMS, *EQUATIONS, *SETS_AND_LISTS,
+    *MATRICES,
+]  # fmt: skip
+
+CHATTER = "If you have any more questions, feel free to ask 3 or 4 of them. " * 25
+IDENTITY = r"\begin{pmatrix}1 & 0 \\ 0 & 1\end{pmatrix}"
+
+RESPONSES = [
+    # the last formula, not its last number
+    (f"It is $ {IDENTITY} $.", IDENTITY, True),
+    (f"It is $ {IDENTITY} $.", "1", False),
+    (f"It is ${IDENTITY} $.", "1", False),
+    (f"It is {IDENTITY}.", IDENTITY, True),
+    (f"It is {IDENTITY}.", "1", False),
+    ("We get $ x + 1 $.", "x+1", True),
+    ("We get $ x + 1 $.", "1", False),
+    ("We get $ (1, 2) $.", "2", False),
+    ("So the point is (3, 5).", "(3, 5)", True),
+    ("So the point is (3, 5).", "5", False),
+    ("It is 3 + 4i.", "4", False),
+    ("It is sqrt(2).", "2", False),
+    ("It is 5x.", "5", False),
+    ("It is 2:30.", "30", False),
+    ("It is 5 million.", "5", False),
+    ("It is 1 or 2.", "2", False),
+    ("It is 5 (or so I think).", "5", True),
+    ("It costs $5 or, with tax, $6.", "6", True),
+    (r"The determinant is $\begin{vmatrix} 1 & 2 \\ 3 & 4 \end{vmatrix} = -2$.", "-2", True),
+    (r"Hence $17 \bmod 5 = 2$.", "2", True),
+    # chatter after the answer, and the next turn of a chat
+    ("#### 42\n" + CHATTER, "42", True),
+    ("The answer is 42. " + CHATTER, "42", True),
+    ("The answer is 42. " + CHATTER, "4", False),
+    ("The answer is 42, because 40 + 2 is 42. " + CHATTER, "42", True),
+    ("It is 2/3. <|im_start|>user", "2/3", True),
+    (r"\boxed{42}<|im_end|> <|im_start|>user And 5 + 5? \boxed{10}", "42", True),
+    (r"\boxed{42}<|im_end|> <|im_start|>user And 5 + 5? \boxed{10}", "10", False),
+    ("<|im_start|>assistant\nThe answer is 42</s>", "42", True),
+    ("The answer is A. B", "A", False),
+    ("The answer is (B) 17.", "B", True),
+    ("The answer is 5 million.", "5", False),
+    ("The answer is not 6.", "6", False),
+    (r"\boxed{5} \boxed{6}", "6", False),
+]
