@@ -660,7 +660,7 @@ def test_core_cases_of_public_suites():
     for (gold, pred, suite), row in core.items():
         pred = box(pred) if suite in bare and "boxed" not in pred else pred
         misses[row["expected"]] += verify(pred, gold) != row["expected"]
-    assert misses[False] <= 1 and sum(misses.values()) < 0.023 * len(core), misses
+    assert misses[False] == 0 and misses[True] <= 0.01 * len(core), misses
 
 
 def test_adversarial_cases():
@@ -672,5 +672,4 @@ def test_adversarial_cases():
         if not row.get("either") and not row.get("policy") and verdict != row["expected"]:
             wrong.setdefault(row["cat"], []).append(row["id"])
     assert longest < 1.0
-    assert not any(wrong.get(kind) for kind in ("hang", "injection", "hedging", "near-miss")), wrong
-    assert len(wrong.get("format", [])) <= 2 and len(wrong.get("extraction", [])) <= 1, wrong
+    assert not wrong

@@ -326,6 +326,8 @@ CONTRADICTED = [  # response, reference, the suite's label, suite, our reason
      "matrix arithmetic is no final answer"),
     (r"\boxed{0.3333333333}", "1/3", False, "rasbt ch03",
      "decimals count to 1e-6 from six digits on"),
+    (r"Correct answer \frac{63}{400} but completely missing reasoning content",
+     r"\frac{63}{400}", False, "trl", "right, though there is no <think>"),
     ("just 42", "42", False, "slime", "no box, no credit: that is verify(..., require_box=True)"),
     (r"\boxed{\sqrt{2}}", "the answer is sqrt(2)", False, "AReaL",
      "'the answer is' is notation, and the suite itself calls the case bad"),

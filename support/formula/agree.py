@@ -10,7 +10,7 @@ from support.formula.tree import subtrees, symbols
 from support.formula.value import arithmetic
 
 # places where formulas are tried, and how many must be inside both domains
-POINTS, NEEDED = 8, 3
+POINTS, NEEDED = 6, 3
 # heads of formulas that change their course somewhere, like |x - 50|, and points tried around each
 # number in such a formula
 BENDS, AROUND = {"abs", "max", "min", "floor", "ceil", "root", r"\mod"}, 4

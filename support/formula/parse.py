@@ -28,9 +28,9 @@ FENCES = {"|": ("abs", "|"), r"\lfloor": ("floor", r"\rfloor"), r"\lceil": ("cei
 # [0, 1) is an interval, so ( and [ may close as one another
 CLOSING = {"(": (")", "]"), "[": (")", "]"), "{": ("}",), r"\{": (r"\}",)}
 COMMANDS = {r"\frac": "/", r"\binom": "binom"}
-# what multiplies the operand before it: 2(3), 2\sqrt{3}; but not 2 3
 # names of functions, where one is applied to itself
 CALLED = set("fghFGH")
+# what multiplies the operand before it: 2(3), 2\sqrt{3}; but not 2 3
 STARTS = {"(", "{", *COMMANDS, r"\lfloor", r"\lceil", *("\\" + name for name in FUNCTIONS)}
 
 

@@ -48,12 +48,15 @@ NEXT = r"\s*(\d|\{\d+\})"  # what \frac takes: a digit or a group
 GROUP = r"\{((?:[^{}]|\{[^{}]*\})*)\}"  # braces, with one more pair inside at most
 # accents by their short names; those of one letter, x̂, and of several, are the same
 ACCENTS = {"overline": "bar", "widehat": "hat", "widetilde": "tilde", "overrightarrow": "vec"}
-ACCENT = r"\\(overline|bar|widehat|hat|overrightarrow|vec|widetilde|tilde|d?dot|mathring)(?![a-z])"
+ACCENT = (
+    r"\\(overline|bar|widehat|hat|overrightarrow|vec|widetilde|tilde|d?dot|mathring|underline)"
+    r"(?![a-z])"
+)
 BASES = "two three four five six seven eight nine ten eleven twelve".split()
 # a unit as it is written in physics, with its prefix, and several: m, kHz, kg m/s^2
 UNIT = (
-    r"(?:(?:[kKcmMGdnp]|μ|\\mu\s*)?(?:m|g|s|L|l|N|J|Wh?|V|A|T|C|K|F|Hz|Pa|eV|mol|cal|Ω|\\Omega)|h|min|dB|rpm)"
-    r"(?![A-Za-z])"
+    r"(?:(?:[kKcmMGdnp]|μ|\\mu\s*)?"
+    r"(?:m|g|s|L|l|N|J|Wh?|V|A|T|C|K|F|Hz|Pa|eV|mol|cal|Ω|\\Omega)|h|min|dB|rpm)(?![A-Za-z])"
 )
 CURRENCY = "USD|EUR|GBP|INR|JPY|CNY|RMB"
 COUNTERS = "(?:平方|立方)?[千厘毫]?米|千?克|[元円圆个個人度岁天年次원]"
@@ -61,12 +64,14 @@ COUNTERS = "(?:平方|立方)?[千厘毫]?米|千?克|[元円圆个個人度岁�
 SPACES = (r"\s\s+", " ", "a \n b", "a b")
 RULES = [
     SPACES,
+    # quotation marks say nothing, and below they mark words
+    (r'["“”]', " ", '“5"', " 5 "),
     # Unicode: exponents and indices get their TeX sign before they become plain digits
     (r"[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻]+", r"^{\g<0>}", "x²⁰", "x^{²⁰}"),
     (r"[₀-₉]+", r"_{\g<0>}", "x₁₂", "x_{₁₂}"),
     (r"[¼-¾⅐-⅞]", r" \g<0>", "2½", "2 ½"),
     (r"[^\x00-\x7f]+", plain, "½ of １२", "1⁄2 of 12"),
-    (r"(\d+)⁄(\d+)", r"\\frac{\1}{\2}", "2 1⁄2", r"2 \frac{1}{2}"),
+    (r"(?<!\d)(\d+)⁄(\d+)", r"\\frac{\1}{\2}", "2 1⁄2", r"2 \frac{1}{2}"),
     # escaped once too often; a line break before a single letter stays one
     (r"(?<!\\)\\\\(?=[A-Za-z]{2})", r"\\", r"\\frac{1}{2}", r"\frac{1}{2}"),
     # recurring digits in brackets, or the first and last of them dotted: then all have a bar
@@ -78,7 +83,7 @@ RULES = [
         r"0.\overline{142857}",
     ),
     (
-        r"(\d*)\.(\d*)\s*\\(?:overline|bar|dot)\s*(?:\{\s*(?=\d+\s*\})|(?=\d))(\d+)\s*\}?",
+        r"(?<!\d)(\d*)\.(\d*)\s*\\(?:overline|bar|dot)\s*(?:\{\s*(?=\d+\s*\})|(?=\d))(\d+)\s*\}?",
         recurring,
         r"0.4\overline{6}",
         r"\frac{42}{90}",
@@ -90,7 +95,9 @@ RULES = [
         r"\vec a \times \vec b",
         r"\vec a \cross  \vec b",
     ),
-    # a bar over two points is the segment between them, every other accent makes another name
+    # a line below a number is for looks, a bar over two points is the segment between them, and
+    # every other accent makes another name
+    (r"\\underline\s*\{([^{}A-Za-z]*)\}", r"\1", r"\underline{5}", "5"),
     (r"\\overline\s*\{\s*([A-Z]\s*[A-Z])\s*\}", r" \1", r"\overline{AB}", " AB"),
     (
         rf"{ACCENT}\s*(?:{GROUP}|(\\[a-z]+|[A-Za-z]))",
@@ -104,9 +111,10 @@ RULES = [
     # what changes the looks of a formula, not what it says: spaces, dollars, sizes, accents
     (r"(?<!\\)\\(?:[,;:! \n]|q?quad)", " ", r"a\,b\quad c", "a b  c"),
     (r"\b(?:US|HK|NT|NZ)(?=\\?\$)", "", "US$5", "$5"),
+    (r"\\text\s*\{\s*\\[(\[](.*)\\[)\]]\s*\}", r"\1", r"\text{\[5x\]}", "5x"),
     (r"(?<!\\)\\[()[\]$]", " ", r"\(x\) \$5", " x   5"),
     (
-        r"(?<!\\)\\(?:m?left|m?right|[bB]igg?[lr]?|displaystyle|boxed)(?![A-Za-z])",
+        r"(?<!\\)\\(?:m?left|m?right|[bB]igg?[lr]?|displaystyle|[lL]arge|boxed)(?![A-Za-z])",
         " ",
         r"\left(x\bigr)",
         " (x )",
@@ -114,15 +122,17 @@ RULES = [
     (r"\\(?:text)?color\s*\{\w+\}", " ", r"\textcolor{red}{5}", " {5}"),
     (r"\{\s*\\(?:rm|bf)\s+([^{}]*)\}", r"\\mathrm{\1}", r"5{\rm cm}", r"5\mathrm{cm}"),
     (r"\\(?:rm|bf)(?=\s*\{)", r"\\mathrm", r"5\rm{cm}", r"5\mathrm{cm}"),
+    (r"([_^])\s*\{([\w+-])\}", r"\1\2 ", "x^{2}y_{1}", "x^2 y_1 "),
+    (r"\{([^{}]*)\\choose([^{}]*)\}", r"\\binom{\1}{\2}", r"{n\choose k}", r"\binom{n}{ k}"),
     (r"(?<!\\)\\(?:angle|triangle)(?![A-Za-z])", " ", r"\angle ABC", "  ABC"),
     SPACES,
     # currencies: signs, codes, and what one counts in Chinese
-    (rf"(?<![A-Za-z\\])(?:{CURRENCY}|Rs\.?)(?![A-Za-z])", " ", "500 USD", "500  "),
+    (rf"(?<![A-Za-z\\])(?:{CURRENCY}|Rs\.?(?=\s*\d))(?![A-Za-z])", " ", "500 USD", "500  "),
     (r"[$€£¥₹₩₽₺₫₱₿₴¢~]", " ", "$x$ 5€", " x  5 "),
     (rf"(?<=\d)\s*(?:{COUNTERS})(?!\w)", ' "unit ', "120元", '120 "unit '),
     (r"\b([ap])\. ?m\b\.?", r"\1m", "5 p.m.", "5 pm"),
     # what stands around an answer
-    (r"^\s*(\*\*|__|\*|`)([^*_`]+)\1\s*$", r"\2", "**5**", "5"),
+    (r"^\s*(\*\*|__|\*|[`'])([^*_`]+)\1\s*$", r"\2", "**5**", "5"),
     (r"^\s*(?:=|≈|\\approx(?![a-z]))", "", r"\approx 3.14", " 3.14"),
     # sums, limits and chances are not evaluated, but an equation may say what one is
     (
@@ -140,7 +150,7 @@ RULES = [
         '9.8  "m/"s^2 ',
     ),
     (
-        r"\\(?:operatorname|math[a-z]+|boldsymbol|bm|underline)\s*\{([^{}]*)\}",
+        r"\\(?:operatorname|math[a-z]+|boldsymbol|bm)\s*\{([^{}]*)\}",
         r" \1 ",
         r"\mathbf{42}",
         " 42 ",

@@ -21,7 +21,8 @@ WORDS = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}\s+[A-Za-z]{2,}")
 FLOAT = re.compile(r"(-?\d+)e([+-]\d+)")
 # (A) 17, A. 17, \textbf{(A)}\ 17, but not "A. B"
 CHOICE = re.compile(
-    r"(?:\\\w+\{)?\(?([A-Ja-e])[).:]\}?(?:\s|\\ )+(?=\S)(?!.*(?<![A-Za-z\\])[A-J](?![A-Za-z]))"
+    r"(?:\\\w+\{)?\(?([A-Ja-e])[).:]\}?(?:\s|\\ )+(?=\S)"
+    r"(?!(?s:.*)(?<![A-Za-z\\])[A-J](?![A-Za-z]))"
 )
 
 
@@ -49,7 +50,7 @@ def answer_readings(answer: str, wanted) -> list[str]:
     """The ways to read an answer: as it stands, with its letters as units, as one choice of many.
 
     >>> answer_readings("5m", read("5")), answer_readings("(A) 17", read("17"))
-    (['5m', '5 "m'], ['(A) 17', 'A', '17'])
+    (['5m', '5\\\\text{m}'], ['(A) 17', 'A', '17'])
     """
     ways = readings(answer)
     if not symbols(wanted) and BARE_UNIT.search(answer):
@@ -62,8 +63,8 @@ def answer_readings(answer: str, wanted) -> list[str]:
 
 
 def unit_words(unit: re.Match) -> str:
-    text = re.sub(r"\\Omega|Ω", "ohm", re.sub(r"\\mu\s*|μ", "u", unit[1]))
-    return re.sub(r"(?<![A-Za-z\\])([A-Za-z])", r' "\1', text)
+    text = unit[1].replace("μ", "u").replace("Ω", "ohm")
+    return rf"\text{{{re.sub(r'[{}]', '', text)}}}"
 
 
 def same_answer(answer: str, reference: str) -> bool:
@@ -100,8 +101,8 @@ def same(a, b) -> bool:
         return True
     a, b = region(a), region(b)
     if "rel" in (a[0], b[0]):
-        if defines(a) and defines(b) and a[2] != b[2]:
-            # x_1 = 5 is not x_2 = 5
+        if a[0] == b[0] and a[2] != b[2] and all(defines(r) or measures(r[2]) for r in (a, b)):
+            # x_1 = 5 is not x_2 = 5, and \sin A = 1/2 not \cos A = 1/2
             return False
         x, y = solution(a), solution(b)
         return x is not None and y is not None and same(x, y)
@@ -213,7 +214,10 @@ def region(tree):
 def as_point(tree):
     """x = 1, y = 2 as the point (1, 2): values in the order of their names."""
     values = {item[2]: item[-1] for item in tree[1:] if defines(item)}
-    return ("()", *(values[name] for name in sorted(values))) if len(values) > 1 else tree
+    if len(values) < len(tree) - 1:
+        # not all define something, or two the same: x = 1, x = 2
+        return tree
+    return ("()", *(values[name] for name in sorted(values, key=str)))
 
 
 def members(tree) -> list:

@@ -73,6 +73,8 @@ SYNONYMS = {
     "%": r"\% percent pct".split(),
     r"\{": [r"\lbrace"],
     r"\}": [r"\rbrace"],
+    "(": [r"\langle"],
+    ")": [r"\rangle"],
     "[": [r"\lbrack"],
     "]": [r"\rbrack"],
     ",": "& 、 and".split(),

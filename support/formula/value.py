@@ -166,9 +166,8 @@ class Arithmetic(threading.local):
         if head in TRIG and parts[0][0] == "°":
             parts = [("*", parts[0], ("/", ("sym", "pi"), ("num", "180")))]
         if head == "det":
-            require(
-                len(parts) < 5 and all(len(row) == len(parts) + 1 for row in parts), "no square"
-            )
+            shape = {(row[0], len(row)) for row in parts}
+            require(shape == {("()", len(parts) + 1)} and len(parts) < 5, "no square of numbers")
             return self.determinant([[self.evaluate(x, point) for x in row[1:]] for row in parts])
         args = [self.evaluate(part, point) for part in parts]
         largest = max(map(abs, args))
@@ -193,8 +192,8 @@ def fixed_order(head: str, factors) -> list[str]:
 
     Letters of a run commute only into the order of the alphabet: CB is not BC, which is B times C.
     """
-    if head == "^" and factors[0][0] == "run" and factors[1][0] in ("neg", "sym"):
-        # (AB)^T and (AB)^{-1}
+    if head == "^" and factors[0][0] == "run":
+        # (AB)^T and (AB)^2
         return [head, *map(str, factors[0])]
     if head not in ("run", "*"):
         return []
