@@ -12,17 +12,22 @@ Rules (each has its test in tests/test_verifier.py)
  2. The answer is the last balanced \boxed{} or \fbox{}; where there is a box nothing else counts,
     and a truncated box is no answer. Boxes joined by "," or "and" are one answer in parts.
  3. Without a box: the last <answer>, else what follows the last "answer is" or "####", else the
-    last formula or number. `require_box=True` turns these fall-backs off.
- 4. What is inside <think>...</think> never counts.
+    last formula or number (all of it). `require_box=True` turns these fall-backs off.
+ 4. What is inside <think>...</think> never counts, nor does the next turn of a chat.
  5. 2/4, 1/2 and 0.5 are equal. A decimal equals an exact value if it shows six digits or more, is
     off by 1e-6 or less, and is the value rounded or cut off; an integer only if it is that integer.
  6. 10% equals 10 and 0.1. Thousands separators, units and other words after a value, currency and
     degree signs, TeX spacing, text wrappers and Unicode spellings do not matter. 1 1/2 is 3/2.
+    But number words and opposites count: 5 million, 5 thirds and 5 below zero are not 5, nor is
+    5 am 5 pm. "(A) 17" chooses A and is 17; "A. B" and "(A) is wrong" choose nothing.
  7. Lists compare as multisets, {...} as sets; tuples, intervals and matrices in order. A solved
     inequality equals its interval; other relations are equal if one is a multiple of the other.
- 8. Base subscripts count, letter case (except in words) and names too: x = 5 is not y = 5.
+    x = 1, y = 2 is (1, 2). 2:4 is 1:2, but h:mm may be a time of the day: 1:15 is not 2:30.
+ 8. Base subscripts count, letter case (except in words), accents and names: x = 5 is not y = 5.
+    f(g(x)) is not g(f(x)), and capital letters keep their order: BAC is not ABC, P^{-1}AP not A.
  9. Several values, an alternative or a hedge never equal a single reference.
-10. An equation stands for its right side if the left is a bare name (x, f(x), AB) or equals it.
+10. An equation stands for its right side if the left is a bare name (x, f(x), AB), a quantity
+    with no unknown in it (|AB|, \sin A, P(B), a limit), or equals it.
 11. What cannot be parsed is right only if it is the same string after normalisation.
 12. Total: any string, any thread; no signals, no subprocess, no eval, never more than a second.
 
@@ -30,10 +35,12 @@ Different from Math-Verify (huggingface/Math-Verify): no fragment of an answer c
 \boxed{exec('x=1')} is 1); limits in place of alarms, which only work in the main thread; no
 rounding to six places (there 1/2004! = 1/2006!); bases, case, the order of a tuple and only the
 last box count. Sums, integrals, limits and huge numbers can match only as strings.
+As there (and in latex2sympy), the base of \log and \lg is 10 where none is given; \ln has base e.
 """
 
 import re
 from fractions import Fraction
+from functools import lru_cache
 
 from support import formula
 
@@ -47,19 +54,13 @@ _MARK = rf"(?P<box>{_BOX}(?![a-zA-Z])\s*(?:\{{|(?P<bare>[^\s{{}}$\\]+)))|[{{}}]"
 # \} inside a box is no brace: \boxed{\{1, 2\}}; if that finds no box, it is one: \boxed{185\}
 _MARKS = re.compile(rf"(?<!\\)\\[{{}}]|{_MARK}"), re.compile(_MARK)
 # what joins two boxes: "\boxed{1}, \boxed{2}", "\boxed{1} and finally \boxed{2}"
-_BOX_GAP = re.compile(r"[\s$]*(?:[,;]|(?:[^.\n=\d]{0,40}\W)?(?:and|or)\b)(?:[\s${}]|\\quad|\\ )*")
+_BOX_GAP = re.compile(
+    r"[\s$]*(?:[,;]|(?:[^.\n=\d]{0,40}\W)?(?:and|or)\b)?(?:[\s${}]|\\q?quad|\\[ ,;])*"
+)
 _THINK = re.compile(r"<think>(?:[^<]++|<(?!/think>))*+(?:</think>)?")
-_LABEL = re.compile(r"####|\banswer(?:\s+is\b|\W{0,3}[:=\n])[\s:*=]*", re.IGNORECASE)
-_FORMULA = re.compile(
-    r"""  \$\$.+?\$\$ | \\\(.+?\\\) | \\\[.+?\\\]
-        | (?<!\\)\$(?=\S)[^$]+?(?<=\S)\$(?!\d)         # $x + 1$, not "$5 and $6"
-        | (?<!\\)\$\s[^$]*\\[^$]*\s\$(?!\s?\d)         # $ \pi $
-        | (?<![\w.^{\\]) (?:(?<![\w)\]])-)? \\?\$?     # or a number: a minus and a dollar,
-          (?:\d+\s+(?=\d+/\d))?                        # the 1 of 1 2/3,
-          (?:\d+(?:,\d+)*(?:\.\d+)?|\.\d+)             # 1,234.5, and at its end /3 or %
-          (?:\s?/\s?\d+)? (?:\s?\\?%)?
-    """,
-    re.DOTALL | re.ASCII | re.VERBOSE,
+# where a turn of a chat ends, after something has been said
+_TURN_END = re.compile(
+    r"(?<=\S)\s*(?:<\|(?:im_|end|eo|start)[a-z_]*\|>|</s>|<(?:end|start)_of_turn>)"
 )
 
 
@@ -112,24 +113,14 @@ def extract_answer(text: str, require_box: bool = False) -> str | None:
     (None, None)
     """
     text = _THINK.sub(" ", text).rpartition("</think>")[2][-TAIL:]  # a template may have opened it
+    text = _TURN_END.split(text, 1)[0]
     boxed = last_boxed(text)
     if boxed is not None or require_box:
         return boxed or None
     _, opened, tagged = text.rpartition("</answer>")[0].rpartition("<answer>")
     if opened:
         return tagged.strip() or None
-    text = text[-LENGTH:].strip()
-    labels = list(_LABEL.finditer(text))
-    if labels:  # up to the end of the sentence
-        text = re.split(r"\.(?=\s|\*|$)|\n", text[labels[-1].end() :].strip())[0].strip(" *")
-    if len(text) < 200 and formula.is_formula(text):
-        return text
-    found = [match[0] for match in _FORMULA.finditer(text)]
-    # "the largest $n$ is 34"
-    found = [part for part in found if not re.fullmatch(r"\W*[A-Za-z]+\W*", part)] or found
-    if labels and (len(found) != 1 or formula.HEDGES & set(text.lower().split())):
-        return text or None  # "5 or maybe 6" is not 6
-    return found[-1] if found else None
+    return formula.last_answer(text, LENGTH)
 
 
 # ---- 2. clean ----------------------------------------------------------------------------------
@@ -145,6 +136,7 @@ _NOTATION = [
 ]
 
 
+@lru_cache(maxsize=4096)
 def clean(answer: str) -> str:
     r"""The answer without notation that does not matter for numbers.
 
@@ -153,7 +145,7 @@ def clean(answer: str) -> str:
     """
     for pattern, replacement in _NOTATION:
         answer = re.sub(pattern, replacement, answer)
-    return answer.strip().rstrip(".,;: ")
+    return formula.without_stop(answer).strip()
 
 
 # ---- 3. compare, and the public functions ------------------------------------------------------

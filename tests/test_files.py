@@ -305,5 +305,6 @@ def test_fingerprints(untrained, tmp_path):
     shutil.copytree(untrained, tmp_path / "copy")
     assert fingerprint(untrained) == fingerprint(str(tmp_path / "copy"))
     tokenizer = tmp_path / "copy" / "tokenizer_config.json"
-    tokenizer.write_text(tokenizer.read_text(encoding="utf-8") + " ")
+    text = tokenizer.read_text(encoding="utf-8")
+    tokenizer.write_text(text + " ", encoding="utf-8")
     assert fingerprint(untrained) != fingerprint(str(tmp_path / "copy"))

@@ -119,6 +119,13 @@ def test_majority_vote(answers, vote):
     assert rewards.majority_vote(box(*answers)) == vote
 
 
+def test_majority_vote_of_many_different_formulas_is_quick():
+    rewards.majority_vote(box(r"\sqrt{2}", r"\sqrt{3}"))
+    start = time.thread_time()
+    assert rewards.majority_vote(box(*(rf"\sqrt{{{n}}}" for n in range(2, 66)))) == r"\sqrt{2}"
+    assert time.thread_time() - start < 0.1
+
+
 def test_ttrl_votes_in_each_group_by_itself():
     texts = box("3", "3", "4") + box("5", "6", "6") + box(None, None, None)
     reward = rewards.by_name("ttrl")(rollouts(texts, group_size=3))

@@ -181,7 +181,7 @@ ANSWERS = [  # what stands in the box, the reference, whether it is right, sourc
     ("x^2/16 + y^2/12 = 1/4", "x^2/4 + y^2/3 = 1", True, "Math-Verify"),
     ("x + y - z + 2 = 0", "5x - 7y + 11z + 4 = 0", False, "hendrycks/math is_equiv"),
     ("11:21", "V_{1}:V_{2}=11:21", True, "Math-Verify"),
-    ("22:42", "11:21", True, "own"),
+    ("22:42", "11:21", False, "own: both may be times of the day"),
     ("1:00", "12:00", False, "Math-Verify"),
     ("2=3", "3", False, "own"),
     ("1=2=3=4", "4", False, "own"),
@@ -321,13 +321,13 @@ RESPONSES = [  # response, reference, whether it is right, source
 ]  # fmt: skip
 
 CONTRADICTED = [  # response, reference, the suite's label, suite, our reason
-    (r"$\lim_{x \to 0} \frac{\sin x}{x} = 1$", "1", True, "AReaL",
-     "a = b counts if a is a bare name or equal to b; limits are not evaluated"),
     (r"$\begin{pmatrix}1&2\\3&4\end{pmatrix}+\begin{pmatrix}5&6\\7&8\end{pmatrix}$",
      r"\begin{pmatrix}6&8\\10&12\end{pmatrix}", True, "Math-Verify",
      "matrix arithmetic is no final answer"),
     (r"\boxed{0.3333333333}", "1/3", False, "rasbt ch03",
      "decimals count to 1e-6 from six digits on"),
+    (r"Correct answer \frac{63}{400} but completely missing reasoning content",
+     r"\frac{63}{400}", False, "trl", "right, though there is no <think>"),
     ("just 42", "42", False, "slime", "no box, no credit: that is verify(..., require_box=True)"),
     (r"\boxed{\sqrt{2}}", "the answer is sqrt(2)", False, "AReaL",
      "'the answer is' is notation, and the suite itself calls the case bad"),

@@ -4,13 +4,47 @@ Two different polynomials agree almost nowhere, so formulas that agree to 180 di
 nobody could foresee are the same. For numbers, one place is enough, and a decimal may be rounded.
 """
 
-from support.formula.tree import symbols
+from collections.abc import Iterator
+
+from support.formula.tree import subtrees, symbols
 from support.formula.value import arithmetic
 
 # places where formulas are tried, and how many must be inside both domains
-POINTS, NEEDED = 8, 3
+POINTS, NEEDED = 6, 3
+# heads of formulas that change their course somewhere, like |x - 50|, and points tried around each
+# number in such a formula
+BENDS, AROUND = {"abs", "max", "min", "floor", "ceil", "root", r"\mod"}, 4
 # 2 > x is x < 2
 TURN = str.maketrans("><≥≤", "<>≤≥")
+
+
+def places(a, b) -> Iterator:
+    """Where two formulas are tried: numbers of points; where they bend, also (number, size).
+
+    min(n, 100) is n up to 100, and |x + 50| is x + 50 down to -50. So names are also given values
+    around every number in the formulas, and far beyond all of them, of both signs.
+    """
+    names = symbols(a) | symbols(b)
+    yield from range(POINTS if names else 1)
+    if names and (bends(a) or bends(b)):
+        sizes = sorted({*constants(a), *constants(b)})
+        far = (1 + sum(sizes)) ** 2
+        yield from ((n, size) for size in (far, *sizes[:4]) for n in range(AROUND))
+
+
+def bends(tree) -> bool:
+    """Whether a formula may change its course somewhere: |x|, sqrt(x), x^{2/3}."""
+    power = tree[2] if tree[0] == "^" else ("num", "1")
+    fractional = power[0] == "/" or power[0] == "num" and "." in power[1]
+    return tree[0] in BENDS or fractional or any(map(bends, subtrees(tree)))
+
+
+def constants(tree) -> list:
+    """The sizes of the numbers in a formula, 100 and 2^10 in min(2^10 x, 100)."""
+    if symbols(tree):
+        return [size for part in subtrees(tree) for size in constants(part)]
+    x = arithmetic().value(tree)
+    return [abs(x)] if x else []
 
 
 def same_number(a, b) -> bool:
@@ -21,7 +55,7 @@ def same_number(a, b) -> bool:
         if same_number(*bare):
             return True
     numbers, names, agreed = arithmetic(), symbols(a) | symbols(b), 0
-    for point in range(POINTS if names else 1):
+    for point in places(a, b):
         x, y = numbers.value(a, point), numbers.value(b, point)
         if x is None or y is None:
             continue
@@ -64,7 +98,7 @@ def proportional(a, b) -> bool:
     # left - right of both, and their ratio at every place
     left, right = (("+", r[2], ("neg", r[3])) for r in (a, b))
     numbers = arithmetic()
-    ratios = [numbers.value(("/", left, right), point) for point in range(POINTS)]
+    ratios = [numbers.value(("/", left, right), point) for point in places(left, right)]
     ratios = [ratio for ratio in ratios if ratio]
     if len(ratios) <= NEEDED or not all(numbers.equal(ratio, ratios[0]) for ratio in ratios):
         return False

@@ -10,7 +10,9 @@ Each is a method that steps over what it has read. Something nested too deeply e
 RecursionError, on the way down, before anything is built.
 """
 
-from support.formula.tokens import ARC, FUNCTIONS, HEDGES, kind, tokenize
+from functools import lru_cache
+
+from support.formula.tokens import ARC, FUNCTIONS, HEDGES, OPPOSITES, kind, tokenize
 from support.formula.tree import Unreadable, is_name, require
 
 # A higher level binds tighter: 2 + 3 * 4 is 2 + (3 * 4), and a < b + c is a < (b + c).
@@ -18,7 +20,7 @@ RELATION, UNION, RATIO, SUM, PRODUCT = 1, 2, 3, 4, 5
 LEVELS = {
     **dict.fromkeys(["=", "<", ">", "≤", "≥", "≠", "≈"], RELATION),
     "∪": UNION,
-    ":": RATIO,
+    **dict.fromkeys([":", r"\mod"], RATIO),
     **dict.fromkeys(["+", "-", "±", "∓"], SUM),
     **dict.fromkeys(["*", "/"], PRODUCT),
 }
@@ -26,7 +28,9 @@ FENCES = {"|": ("abs", "|"), r"\lfloor": ("floor", r"\rfloor"), r"\lceil": ("cei
 # [0, 1) is an interval, so ( and [ may close as one another
 CLOSING = {"(": (")", "]"), "[": (")", "]"), "{": ("}",), r"\{": (r"\}",)}
 COMMANDS = {r"\frac": "/", r"\binom": "binom"}
-# what multiplies the operand before it: 2(3), 2\sqrt{3}; but not 2 3, and not 2|x|, which may close
+# names of functions, where one is applied to itself
+CALLED = set("fghFGH")
+# what multiplies the operand before it: 2(3), 2\sqrt{3}; but not 2 3
 STARTS = {"(", "{", *COMMANDS, r"\lfloor", r"\lceil", *("\\" + name for name in FUNCTIONS)}
 
 
@@ -34,6 +38,8 @@ class Parser:
     def __init__(self, text: str):
         # the next token is the last one, and "" the end
         self.rest = ["", *reversed(tokenize(text))]
+        # how many | are open: the next after an operand closes one, if any
+        self.bars = 0
 
     def take(self, *wanted: str) -> str:
         """The next token, stepped over, if it is one of these; else ''."""
@@ -61,10 +67,13 @@ class Parser:
         """An expression; words after it are its unit: cm^2, square feet, km/h."""
         tree, powers = self.expression(), []
         while kind(self.rest[-1]) in ("word", "sym"):
-            require(self.rest.pop()[1:] not in HEDGES, "a hedge")
+            word = self.rest.pop()[1:]
+            require(word not in HEDGES, "a hedge")
+            require(tree[0] != "sym" or word not in ("is", "was"), "A is out")
+            powers += [("word", word)] if word in OPPOSITES else []
             powers += [self.argument()] if self.take("^") else []
             self.take("/", "*")
-        # which unit does not matter, but cm^2 is not cm^3
+        # which unit does not matter, but cm^2 is not cm^3, and 5 am is not 5 pm
         return ("unit", tree, *powers) if powers else tree
 
     def expression(self, level: int = 0):
@@ -72,7 +81,7 @@ class Parser:
         tree = self.operand()
         while True:
             sign = self.rest[-1]
-            if kind(sign) == "sym" or sign in STARTS:
+            if kind(sign) == "sym" or sign in STARTS or sign == "|" and not self.bars:
                 # no sign between two operands is a product: 2x, (a)(b)
                 sign = "*"
                 self.rest.append(sign)
@@ -89,16 +98,24 @@ class Parser:
             else:
                 # a - b + c is one sum of a, -b and c; a / b / c is (a / b) / c
                 head = "+" if LEVELS[sign] == SUM else sign
-                first = tree[1:] if tree[0] == head != "/" else (tree,)
+                first = tree[1:] if tree[0] == head and head not in ("/", r"\mod") else (tree,)
                 tree = (head, *first, signed(sign, part))
 
     def operand(self):
-        """An atom with the signs before it, or with the powers, !, % and ° after it."""
+        """A factor with the signs before it; capital letters in a row are one, as in ABC."""
         if sign := self.take("+", "-", "±", "∓"):
             return signed(sign, self.expression(SUM))
-        tree = self.atom()
+        run = [self.factor()]
+        while is_capital(run[-1]) and self.rest[-1].isupper() and kind(self.rest[-1]) == "sym":
+            run.append(self.factor())
+        return ("run", *run) if run[1:] else run[0]
+
+    def factor(self):
+        """An atom with the powers, !, % and ° after it."""
+        tree, last = self.atom(), ""
         while sign := self.take("!", "%", "°", "^"):
-            require(sign != tree[0] and tree[0] not in "%°", "5!!, 2^3^4 and 5%! are unclear")
+            require(last not in (sign, "%", "°"), "5!!, 2^3^4 and 5%! are unclear")
+            last = sign
             tree = (sign, tree, self.argument()) if sign == "^" else (sign, tree)
         return tree
 
@@ -119,14 +136,18 @@ class Parser:
             while kind(self.rest[-1]) == "word":
                 token += " " + self.rest.pop()[1:]
             return ("word" if token[2:] else "sym", token[1:])
+        if token == "emptyset":
+            return ("set",)
         if kind(token) == "sym":
             return self.symbol(token)
         if token in CLOSING:
             return self.bracket(token)
         if token in FENCES:
             head, closing = FENCES[token]
+            self.bars += token == "|"
             tree = (head, self.expression(RELATION))
             require(self.take(closing), "not closed")
+            self.bars -= token == "|"
             return tree
         if token in COMMANDS:
             return (COMMANDS[token], self.argument(digit=True), self.argument(digit=True))
@@ -143,12 +164,23 @@ class Parser:
         while depth or name[-1] == "_" or self.rest[-1] in ("_", "'"):
             require(self.rest[-1], "not closed")
             depth += (self.rest[-1] == "{") - (self.rest[-1] == "}")
-            name += self.rest.pop().strip("{}")
+            name += self.rest.pop().strip('{}"\\')
+        # f(x + 1) is no product, nor is g(h(x)); but g(x + 1) may be one, and x(x(x + 1) + 1) is
+        ahead = self.rest[:-4:-1]
+        nested = ahead[0] == ahead[-1] == "(" and kind(ahead[1]) == "sym"
+        nested = nested and (ahead[1] != name or name in CALLED)
+        if self.rest[-1] == "(" and (name[0] == "f" or nested):
+            self.rest.pop()
+            inner = self.bracket("(")
+            return ("call", ("sym", name), *(inner[1:] if inner[0] == "()" else (inner,)))
         return ("sym", name)
 
     def function(self, name: str):
         r"""A call: \sin x, \sin^2(x), \sin^{-1} x, \log_2 8, \ln 2x; \sin x \cos x is two."""
         base = [self.argument()] if self.take("_") else []
+        if name in ("log", "lg"):
+            # 10 is the base of \log that has none
+            name, base = "ln", base or [("num", "10")]
         power = self.argument() if self.take("^") else None
         bracketed = self.rest[-1] in ("(", "[", "{")
         inner = self.atom() if bracketed else self.operand()
@@ -163,6 +195,8 @@ class Parser:
 
     def bracket(self, opening: str):
         """What is inside: one value, a tuple or an interval, a set; the opening is taken."""
+        if opening == r"\{" and self.take(r"\}"):
+            return ("set",)
         tree, closing = self.answer(), self.take(*CLOSING[opening])
         pair = tree[0] == "list" and len(tree) == 3
         require(closing and (pair or opening + closing not in ("(]", "[)")), "no such bracket")
@@ -171,12 +205,18 @@ class Parser:
         return (opening + closing if opening in ("(", "[") else "set", *tree[1:])
 
 
+def is_capital(tree) -> bool:
+    """A, A_1 and A^2."""
+    return tree[0] == "sym" and tree[1].isupper() or tree[0] == "^" and is_capital(tree[1])
+
+
 def signed(sign: str, tree):
     """- negates, ± makes two values, and ∓ is minus ±."""
     tree = ("±", tree) if sign in ("±", "∓") else tree
     return ("neg", tree) if sign in ("-", "∓") else tree
 
 
+@lru_cache(maxsize=1024)
 def read(text: str):
     """The tree of an answer, or None if it is outside the grammar or the limits.
 
