@@ -165,14 +165,18 @@ def by_name(name: str, gamma: float = 0.5):
 
 
 def majority_vote(texts: list[str]) -> str | None:
-    r"""The most common answer in \boxed{}; None if no text has one. A tie goes to the first seen.
+    r"""The most common answer in \boxed{}, whatever the order of the texts; None if none has one.
+
+    A tie goes to the answer most often written in the same way, then to the first in the alphabet.
 
     >>> majority_vote([r"\boxed{2}", r"\boxed{0.5}", r"\boxed{\frac12}", "I do not know"])
     '0.5'
     """
     answers = [a for text in texts if (a := extract_answer(text, require_box=True))]
     votes = Counter()
-    for answer, count in Counter(answers).items():  # equal in writing first, it is cheap
+    # equal in writing first, it is cheap
+    written = sorted(Counter(answers).items(), key=lambda item: (-item[1], item[0]))
+    for answer, count in written:
         # Sixteen are enough to compare with: a majority that comes up after as many is none.
         same = next((v for v in list(votes)[:16] if equivalent(answer, v)), answer)
         votes[same] += count
