@@ -11,7 +11,6 @@ annotation). The same texts go to a toy of 0.15 M parameters and to Qwen.
 """
 
 import hashlib
-import math
 import os
 import random
 import re
@@ -21,7 +20,7 @@ from pathlib import Path
 
 from support.checks import warn
 from support.errors import InputError
-from support.jsonl import read_rows
+from support.jsonl import fields, read_rows
 from verifier import last_boxed
 
 
@@ -211,40 +210,8 @@ def read_problems(path: str | Path) -> list[Problem]:
 
 
 def _problem(row, question_key: str, answer_key: str, where: str) -> Problem:
-    if not isinstance(row, dict):
-        raise InputError(f"{where}: expected an object with {question_key!r} and {answer_key!r}")
-    for key in (question_key, answer_key):
-        if key not in row:
-            keys = ", ".join(map(repr, list(row)[:9])) or "none"
-            raise InputError(f"{where}: {key!r} must be given; the keys there are: {keys}")
-    label = row.get("label")
-    return Problem(
-        _text(row, question_key, where),
-        final_answer(_number_or_text(row, answer_key, where)),
-        None if label is None else _number_or_text(row, "label", where),
-    )
-
-
-def _number_or_text(row: dict, key: str, where: str) -> str:
-    value = row[key]
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        if value != value or abs(value) == math.inf:
-            raise InputError(f"{where}: {key!r} must be a finite number, not {value}")
-        return str(value)
-    return _text(row, key, where)
-
-
-def _text(row: dict, key: str, where: str) -> str:
-    text = row[key]
-    if not isinstance(text, str) or not text.strip():
-        raise InputError(f"{where}: {key!r} must be a non-empty string")
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        raise InputError(
-            f"{where}: {key!r} must be text, but holds half a character (a lone \\ud8.. or \\udc..)"
-        ) from None
-    return text
+    question, answer, label = fields(row, (question_key, answer_key), "label", where)
+    return Problem(question, final_answer(answer), label)
 
 
 def final_answer(reference: str) -> str:

@@ -2,6 +2,7 @@
 
 import codecs
 import json
+import math
 from pathlib import Path
 
 from support.errors import InputError
@@ -31,3 +32,36 @@ def parse(line: bytes, where: str):
         raise InputError(f"{where}: not JSON ({why}): one whole object a line") from None
     except (RecursionError, ValueError):  # more than Python itself can hold
         raise InputError(f"{where}: nested too deeply, or a number of too many digits") from None
+
+
+def fields(row, needed: tuple[str, ...], optional: str, where: str) -> list[str | None]:
+    """The texts under the `needed` keys and the `optional` one, None without it.
+
+    The first is text, the others may be numbers, too. Raises InputError: a key is missing, or what
+    is there is something else.
+    """
+    if not isinstance(row, dict):
+        raise InputError(f"{where}: expected an object with {' and '.join(map(repr, needed))}")
+    for key in needed:
+        if key not in row:
+            keys = ", ".join(map(repr, list(row)[:9])) or "none"
+            raise InputError(f"{where}: {key!r} must be given; the keys there are: {keys}")
+    texts = [text(row[key], key, where, numbers=key != needed[0]) for key in needed]
+    given = row.get(optional)
+    return [*texts, None if given is None else text(given, optional, where)]
+
+
+def text(value, key: str, where: str, numbers: bool = True) -> str:
+    if numbers and isinstance(value, int | float) and not isinstance(value, bool):
+        if value != value or abs(value) == math.inf:
+            raise InputError(f"{where}: {key!r} must be a finite number, not {value}")
+        return str(value)
+    if not isinstance(value, str) or not value.strip():
+        raise InputError(f"{where}: {key!r} must be a non-empty string")
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        raise InputError(
+            f"{where}: {key!r} must be text, but holds half a character (a lone \\ud8.. or \\udc..)"
+        ) from None
+    return value

@@ -111,7 +111,10 @@ def box(*answers):
         (("2", r"\frac{1}{2}", "0.5"), "0.5"),  # equal numbers vote together
         ((None, None), None),
         ((), None),
-        ((r"\text{east}", "east", "7", r"\text{ east}", "7"), r"\text{ east}"),  # words vote as well
+        (
+            (r"\text{east}", "east", "7", r"\text{ east}", "7"),
+            r"\text{ east}",
+        ),  # words vote as well
         (("3", "Monday, 3", "7", "7"), "7"),  # a 3 within an answer is no vote for 3
     ],
 )
