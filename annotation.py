@@ -26,25 +26,41 @@ class Example:
     label: int  # 1 where the completion's answer agrees with the reference
 
 
-def judge(policy, tokenizer, rollouts: Rollouts) -> list[int | None]:
+def judge(policy, tokenizer, rollouts: Rollouts, max_new_tokens: int = 8) -> list[int | None]:
     """Ask an LLM for Yes (1) or No (0) on each rollout, greedily; None where it says neither."""
-    rows, verdicts = zip(rollouts.problems, rollouts.texts), []
+    rows = zip(rollouts.problems, rollouts.texts)
     prompts = [judge_prompt(p.question, p.answer, text) for p, text in rows]
-    said = sample(policy, tokenizer, rollouts.problems, 1, 8, temperature=0.0, prompts=prompts)
-    for text in said.texts:
-        words = re.findall(r"\b(yes|no)\b", text.lower())
-        # the last one counts
-        verdicts.append(int(words[-1] == "yes") if words else None)
-    return verdicts
+    said = sample(
+        policy, tokenizer, rollouts.problems, 1, max_new_tokens, temperature=0.0, prompts=prompts
+    )
+    return [verdict(text) for text in said.texts]
 
 
-def annotate(rollouts: Rollouts, judge_policy, tokenizer) -> tuple[list[Example], list[bool]]:
-    """Label B rollouts by the rule, and ask the judge -> (examples, whether the two agree)."""
+def verdict(text: str) -> int | None:
+    """The last Yes (1) or No (0) of a judge's reply, whatever it thought before.
+
+    >>> verdict("<think>Yes? No.</think> Yes."), verdict("<think>Yes, the answer"), verdict("Maybe")
+    (1, None, None)
+    """
+    said = re.sub(r"<think>.*?(</think>|$)", " ", text, flags=re.DOTALL).rpartition("</think>")[2]
+    words = re.findall(r"\b(yes|no)\b", said.lower())
+    return int(words[-1] == "yes") if words else None
+
+
+def annotate(
+    rollouts: Rollouts, judge_policy, tokenizer, max_new_tokens: int = 8, said: list | None = None
+) -> tuple[list[Example], list[bool]]:
+    """Label B rollouts by the rule, and ask the judge -> (examples, whether the two agree).
+
+    max_new_tokens: of the judge. said: a list that receives its verdicts.
+    """
     by_rule = rewards.rule(rollouts).int().tolist()
-    by_judge = judge(judge_policy, tokenizer, rollouts)
+    by_judge = judge(judge_policy, tokenizer, rollouts, max_new_tokens)
+    if said is not None:
+        said += by_judge
     rows = zip(rollouts.problems, rollouts.texts, by_rule)
     examples = [Example(p.question, p.answer, text, label) for p, text, label in rows]
-    return examples, [rule == said for rule, said in zip(by_rule, by_judge)]
+    return examples, [rule == judged for rule, judged in zip(by_rule, by_judge)]
 
 
 def swap_references(examples: list[Example], random) -> list[Example]:
@@ -64,18 +80,26 @@ def make_examples(cfg):
     cfg: a reward_model.RewardModelConfig. Only the training examples are filtered: dropping those
     that a judge finds hard from the other two would flatter the reward model.
     """
-    policy, tokenizer = load_policy(cfg.model)
+    policy, tokenizer = load_policy(cfg.model, system=cfg.system, chat=cfg.chat)
     judge_model, judge_tokenizer = load_policy(cfg.judge) if cfg.judge else (policy, tokenizer)
     problems = load_problems(cfg.data, "train", cfg.problems, cfg.seed)
     generator = torch_rng(policy.device, cfg.seed, "annotate")
-    train, validation, held_out, agreed = [], [], [], []
+    train, validation, held_out, agreed, said = [], [], [], [], []
     # problems sampled at a time: at most a tenth of them, since the parts are split here too
     size = max(1, min(cfg.batch // cfg.group_size, len(problems) // 10))
     for i in tqdm(range(0, len(problems), size), desc="annotate", disable=None):
         part, G, T = problems[i : i + size], cfg.group_size, cfg.max_new_tokens
         rollouts = sample(policy, tokenizer, part, G, T, generator=generator)
-        examples, agree = annotate(rollouts, judge_model, judge_tokenizer)
+        examples, agree = annotate(
+            rollouts, judge_model, judge_tokenizer, cfg.judge_max_new_tokens, said
+        )
         agreed += agree
+        if i == 0 and said.count(None) > len(said) / 2:
+            tqdm.write(
+                f"the judge says neither Yes nor No on {said.count(None)} of the first {len(said)} "
+                f"samples: more judge_max_new_tokens (now {cfg.judge_max_new_tokens}) for one that "
+                "thinks, or another judge"
+            )
         if i < len(problems) / 10:
             held_out += examples
         elif i < len(problems) / 5:

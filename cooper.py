@@ -54,6 +54,7 @@ from verifier import equivalent, extract_answer
 class CooperConfig(GRPOConfig):
     output: str = "runs/cooper"  # folder of this run; one that was interrupted there goes on
     rm_model: str = "runs/demo/rm"  # reward model to start from: folder with one label
+    neutralise: bool = True  # tags that a text spells stay text; off: the policy can write them
     assistant: str | None = None  # LLM that writes the negatives, frozen; None takes model
 
     lr: float = 1e-4  # of AdamW; 1e-6 for a real LLM
@@ -224,10 +225,11 @@ def train(cfg: CooperConfig) -> list[dict]:
     N, G, T = cfg.prompts, cfg.group_size, cfg.max_new_tokens
     # of a new head, where rm_model has none
     torch.manual_seed(cfg.seed)
-    rm = RewardModel.load(cfg.rm_model)
+    rm = RewardModel.load(cfg.rm_model, cfg.neutralise)
     rm_optimizer = torch.optim.AdamW(rm.model.parameters(), lr=cfg.rm_lr, weight_decay=0.01)
     rewrites = cfg.rm_lr > 0 and cfg.negatives == "assistant"
-    assistant = load_policy(cfg.assistant or cfg.model) if rewrites else None
+    prompting = {} if cfg.assistant else {"system": cfg.system, "chat": cfg.chat}
+    assistant = load_policy(cfg.assistant or cfg.model, **prompting) if rewrites else None
     held_out = held_out_examples(learner, cfg)
     run.resume(policy=policy, optimizer=optimizer, rm=rm.model, rm_optimizer=rm_optimizer)
     if not run.history:
@@ -270,6 +272,7 @@ def train(cfg: CooperConfig) -> list[dict]:
         # 8 log / eval
         row = {"step": step} | rollout_metrics(rollouts, score) | stats
         row |= {"rm/agreement": agreement(score, correct), "step_time": time.time() - began}
+        row |= rm.truncations()
         if evaluation_due(cfg, step):
             row |= watch(learner, rm, held_out, cfg)
             run.log_samples(step, rollouts, score, correct)

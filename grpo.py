@@ -31,6 +31,7 @@ Choices that implementations make silently, and the one made here:
 N prompts, G completions each, B = N*G rows, P prompt length, T completion length, V vocabulary.
 """
 
+import copy
 import math
 import time
 from dataclasses import dataclass
@@ -42,7 +43,7 @@ import labels
 import rewards
 from data import InputError, draw_problems, training_and_held_out
 from eval import eval_metrics, evaluation_due, rollout_metrics
-from rollout import load_policy, sample, token_logprobs
+from rollout import load_policy, sample, those_that_fit, token_logprobs
 from support.flags import command_line
 from support.optimize import norm_stats, optimizer_step
 from support.run import Run, rng, save_model, summary, torch_rng
@@ -51,6 +52,8 @@ from support.run import Run, rng, save_model, summary, torch_rng
 @dataclass(frozen=True)
 class GRPOConfig:
     model: str = "runs/demo/policy"  # policy to start from: Hugging Face folder or hub name
+    system: str | None = None  # system prompt; None leaves it to the model's chat template
+    chat: str | None = None  # "plain" for a base model, or JSON: {"enable_thinking": false}
     data: str = "arithmetic"  # training problems: "arithmetic", a .jsonl file, or a named benchmark
     eval_data: str | None = None  # evaluation problems; None takes the test split of data
     output: str = "runs/grpo"  # folder of this run; one that was interrupted there goes on
@@ -252,15 +255,14 @@ def start(cfg: GRPOConfig) -> Learner:
     problems, held_out = training_and_held_out(cfg.data, cfg.eval_data, cfg.eval_problems)
     if cfg.train_problems is not None and cfg.train_problems < len(problems):
         problems = rng(cfg.seed, "training set").sample(problems, cfg.train_problems)
-    policy, tokenizer = load_policy(cfg.model)
-    for field in ("final_logit_softcapping", "logits_scaling", "logit_scale"):
-        if getattr(policy.config, field, None) not in (None, 1, 1.0):
-            raise InputError(f"{cfg.model}: {field} changes the logits, which training leaves out")
+    policy, tokenizer = load_policy(cfg.model, system=cfg.system, chat=cfg.chat)
+    print(policy.checked)
+    problems, held_out = those_that_fit(policy, tokenizer, cfg.max_new_tokens, problems, held_out)
     return Learner(
         policy=policy,
         tokenizer=tokenizer,
         optimizer=torch.optim.AdamW(policy.parameters(), lr=cfg.lr, weight_decay=cfg.weight_decay),
-        reference=load_policy(cfg.model)[0].requires_grad_(False) if cfg.kl_coef else None,
+        reference=copy.deepcopy(policy).requires_grad_(False) if cfg.kl_coef else None,
         problems=labels.problems_for(cfg, policy, tokenizer, problems),
         held_out=held_out,
     )

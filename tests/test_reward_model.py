@@ -134,7 +134,7 @@ def test_disagreements_are_not_trained_on_but_measured_on(untrained, monkeypatch
     monkeypatch.setattr(
         annotation,
         "judge",
-        lambda p, t, rollouts: [
+        lambda p, t, rollouts, limit: [
             int(r) ^ (i % 2) for i, r in enumerate(annotation.rewards.rule(rollouts).tolist())
         ],
     )

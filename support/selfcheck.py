@@ -1,0 +1,111 @@
+"""Before a run begins: is what the sampler draws from what the trainer scores?
+
+For most families of models it is, to 1e-5 in float32. Some do more to their logits than their head
+does, which is repaired here; some keep a state that is not in the cache, or read padding, and would
+train wrongly without a word. Those are refused.
+"""
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+
+from support.errors import InputError
+from support.models import one_line
+
+TOLERANCE = 1e-3  # of log-probabilities; right families are within 1e-5, wrong ones 5e-3 off
+MESSAGES = ("1 + 2 = ?", "12 - 3 + 4 - 5 + 16 - 7 + 8 - 9 + 2 = ?")  # no two tokens alike, in a row
+
+_exact = False  # whether a check is running
+
+
+def autocast():
+    """bfloat16 arithmetic on a GPU over fp32 weights; nothing on a CPU, nor while a check runs."""
+    if torch.cuda.is_available() and not _exact:
+        return torch.autocast("cuda", dtype=torch.bfloat16)
+    return contextlib.nullcontext()
+
+
+@contextlib.contextmanager
+def exact(model) -> Iterator[None]:
+    """float32 arithmetic over float32 weights; afterwards the same tensors as before."""
+    global _exact
+    tensors = [*model.parameters(), *model.buffers()]
+    half = [(t, t.data) for t in tensors if t.dtype in (torch.float16, torch.bfloat16)]
+    _exact = True
+    try:
+        for tensor, data in half:
+            tensor.data = data.float()
+        yield
+    finally:
+        _exact = False
+        for tensor, data in half:
+            tensor.data = data
+
+
+@torch.no_grad()
+def check_policy(policy, tokenizer, sample, token_logprobs, chat_ids) -> str:
+    """One line: how far sampler and trainer are apart on two short prompts of unequal length.
+
+    sample, token_logprobs, chat_ids: those of rollout.py. Sets policy.own_logits where the model
+    does more to its logits than its head. Raises InputError beyond TOLERANCE.
+    """
+    generator = torch.Generator(policy.device).manual_seed(0)  # the run's own do not move
+    with one_line(f"{type(policy).__name__} cannot be sampled here"), exact(policy):
+        prompt = torch.tensor([chat_ids(tokenizer, MESSAGES[0])], device=policy.device)
+        policy.own_logits = not head_is_all(policy, prompt)
+        with rows_that_end(policy):
+            rollouts = sample(
+                policy, tokenizer, [None] * 2, 4, 16, generator=generator, prompts=list(MESSAGES)
+            )
+        # all rows, and those of the shorter prompt alone, which then are without padding
+        parts = [rollouts, rollouts.rows(torch.arange(4, device=policy.device))]
+        gaps = [(token_logprobs(policy, part)[0] - part.logp).abs().max() for part in parts]
+    apart = torch.stack(gaps).max().item()
+    if not apart <= TOLERANCE:  # NaN included
+        raise InputError(
+            f"sampler and trainer are {apart:.1e} apart on {type(policy).__name__}: it cannot be "
+            "trained here, take another family of models"
+        )
+    own = ", scored through the whole model" if policy.own_logits else ""
+    return f"sampler and trainer agree to {apart:.0e}{own}"
+
+
+def head_is_all(policy, ids: torch.Tensor) -> bool:
+    """Whether the logits are head(decoder(ids)), with nothing done to them afterwards."""
+    logits = policy(input_ids=ids, use_cache=False).logits
+    try:
+        hidden = policy.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state
+        gap = (policy.get_output_embeddings()(hidden) - logits).abs().max().item()
+    except (AttributeError, TypeError, RuntimeError):
+        return False
+    return gap <= 1e-4 * max(1.0, logits.abs().max().item())
+
+
+@contextlib.contextmanager
+def rows_that_end(policy) -> Iterator[None]:
+    """Every eleventh id is an EOS meanwhile, so that rows leave the batch at different times."""
+    config = policy.generation_config
+    before, rows = config.eos_token_id, policy.get_input_embeddings().weight.shape[0]
+    config.eos_token_id = list(range(0, rows, 11))
+    try:
+        yield
+    finally:
+        config.eos_token_id = before
+
+
+@torch.no_grad()
+def check_classifier(rm, rows: list[tuple[str, str, str]]) -> None:
+    """Raise InputError where a score depends on what else is in the batch.
+
+    rm: a reward_model.RewardModel. rows: (question, reference, completion) of unequal length.
+    """
+    with one_line(f"{type(rm.model).__name__} cannot score here"), exact(rm.model):
+        together = rm.logits(*zip(*rows))
+        alone = torch.cat([rm.logits(*zip(row)) for row in rows])
+    apart = ((together - alone) / together.abs().clamp(min=1)).abs().max().item()
+    if not apart <= TOLERANCE / 10:
+        raise InputError(
+            f"the scores of {type(rm.model).__name__} change by {apart:.1e} with the rest of the "
+            "batch: it cannot be a reward model here"
+        )
