@@ -14,6 +14,7 @@ from tqdm import tqdm
 import rewards
 from data import judge_prompt, load_problems
 from rollout import Rollouts, load_policy, sample
+from support.chat import within_context
 from support.run import torch_rng
 from verifier import equivalent
 
@@ -30,10 +31,17 @@ def judge(policy, tokenizer, rollouts: Rollouts, max_new_tokens: int = 8) -> lis
     """Ask an LLM for Yes (1) or No (0) on each rollout, greedily; None where it says neither."""
     rows = zip(rollouts.problems, rollouts.texts)
     prompts = [judge_prompt(p.question, p.answer, text) for p, text in rows]
+    # of what is too long to be read the judge says nothing
+    fits = within_context(policy, tokenizer, prompts, max_new_tokens)
+    rows = [i for i, fit in enumerate(fits) if fit]
+    if not rows:
+        return [None] * len(prompts)
     said = sample(
-        policy, tokenizer, rollouts.problems, 1, max_new_tokens, temperature=0.0, prompts=prompts
-    )
-    return [verdict(text) for text in said.texts]
+        policy, tokenizer, [rollouts.problems[i] for i in rows], 1, max_new_tokens,
+        temperature=0.0, prompts=[prompts[i] for i in rows],
+    )  # fmt: skip
+    verdicts = dict(zip(rows, map(verdict, said.texts)))
+    return [verdicts.get(i) for i in range(len(prompts))]
 
 
 def verdict(text: str) -> int | None:

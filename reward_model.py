@@ -93,6 +93,8 @@ class RewardModel:
         """
         if model.config.num_labels != 1:
             raise InputError(f"a reward model has one label, not {model.config.num_labels}")
+        if tokenizer.pad_token_id is None and tokenizer.eos_token_id is not None:
+            tokenizer.pad_token = tokenizer.eos_token
         # The head reads the last token that is not pad: the model must know which id that is.
         self.pad = pad_id(model, tokenizer)
         model.config.pad_token_id = model.config.get_text_config().pad_token_id = self.pad
@@ -111,33 +113,23 @@ class RewardModel:
         check_classifier(rm, [("1 + 2 = ?", "3", "3"), ("12 - 3 + 4 = ?", "13", "9 + 4 is 13")])
         return rm
 
-    def encode(self, question: str, reference: str, completion: str) -> list[int]:
-        """Token ids of one input, max_length at most: what is cut is counted, and not the answer.
+    def encode(self, rows: list[tuple[str, str, str]]) -> list[list[int]]:
+        """Token ids of (question, reference, completion) rows, at most max_length of each."""
 
-        First goes the question's middle, then the completion's beginning, then the reference's.
-        """
+        def clean(text):
+            return defuse(self.tokenizer, neutralise(text)) if self.neutralise else text
 
-        def ids(question, reference, completion):
-            text = format_input(question, reference, completion, self._clean)
-            return self.tokenizer(text, add_special_tokens=False).input_ids
+        def ids(rows):
+            texts = [format_input(*row, clean) for row in rows]
+            return self.tokenizer(texts, add_special_tokens=False).input_ids
 
-        parts = [question, shorten(reference), shorten(completion)]
-        if len(tokens := ids(*parts)) <= self.max_length:
-            return tokens
-        self.truncated += 1
-        for i, cut in ((0, cut_middle), (2, cut_beginning), (1, cut_beginning)):
-            low, high, whole = 0, len(parts[i]), parts[i]  # characters of it that are kept
-            while low < high:
-                parts[i] = cut(whole, kept := (low + high + 1) // 2)
-                fits = len(ids(*parts)) <= self.max_length
-                low, high = (kept, high) if fits else (low, kept - 1)
-            parts[i] = cut(whole, low)
-            if len(tokens := ids(*parts)) <= self.max_length:
-                return tokens
-        raise InputError(f"the reward model's context of {self.max_length} tokens is too short")
-
-    def _clean(self, text: str) -> str:
-        return defuse(self.tokenizer, neutralise(text)) if self.neutralise else text
+        tokens = ids(rows)
+        for i, row in enumerate(rows):
+            if len(tokens[i]) > self.max_length:
+                self.truncated += 1
+                short = cut_to_fit(*row, lambda *r: len(ids([r])[0]) <= self.max_length)
+                tokens[i] = ids([short])[0]
+        return tokens
 
     def truncations(self) -> dict[str, int]:
         """What is logged of inputs cut since the last call: nothing where there was none."""
@@ -146,9 +138,8 @@ class RewardModel:
 
     def logits(self, questions, references, completions) -> torch.Tensor:
         """z [B] of three lists of B strings, with gradient where it is enabled."""
-        columns = zip(questions, references, completions, strict=True)
-        rows = [self.encode(*row) for row in columns]
-        ids, mask = right_pad(rows, self.pad, self.model.device)
+        rows = list(zip(questions, references, completions, strict=True))
+        ids, mask = right_pad(self.encode(rows), self.pad, self.model.device)
         with autocast():
             return self.model(input_ids=ids, attention_mask=mask).logits[:, 0].float()
 
@@ -166,16 +157,34 @@ class RewardModel:
         return self.score(questions, references, rollouts.texts)
 
 
-def cut_middle(text: str, kept: int) -> str:
-    """`kept` characters of the text, half of them from either end."""
-    if kept >= len(text):
-        return text
-    return f"{text[: (kept + 1) // 2]} ... {text[len(text) - kept // 2 :]}"
+def cut_to_fit(question: str, reference: str, completion: str, fits) -> tuple[str, str, str]:
+    """The three texts, so much shorter that fits(question, reference, completion).
+
+    First goes the question's middle, then the completion's beginning, and the reference's only if
+    nothing else is left: the answer is at the end of both. Raises InputError if all that is not
+    enough.
+    """
+    parts = [question, shorten(reference), shorten(completion)]
+    for i, from_front in ((0, 0.5), (2, 0.0), (1, 0.0)):
+        whole, low, high = parts[i], 0, len(parts[i])  # characters that are kept: low fits or is 0
+        while low < high:
+            kept = (low + high + 1) // 2
+            parts[i] = cut(whole, kept, from_front)
+            low, high = (kept, high) if fits(*parts) else (low, kept - 1)
+        parts[i] = cut(whole, low, from_front)
+        if fits(*parts):
+            return tuple(parts)
+    raise InputError("the reward model's context is too short for its own template")
 
 
-def cut_beginning(text: str, kept: int) -> str:
-    """The last `kept` characters of the text."""
-    return text if kept >= len(text) else f"... {text[len(text) - kept :]}"
+def cut(text: str, kept: int, from_front: float) -> str:
+    """`kept` characters of the text, this share of them from its front and the rest from its end.
+
+    >>> cut("abcdefgh", 4, 0.5), cut("abcdefgh", 4, 0.0)
+    ('ab ... gh', ' ... efgh')
+    """
+    front = int(kept * from_front)
+    return text if kept >= len(text) else f"{text[:front]} ... {text[len(text) - kept + front :]}"
 
 
 def right_pad(rows: list[list[int]], pad: int, to) -> tuple[torch.Tensor, torch.Tensor]:

@@ -22,7 +22,9 @@ from data import InputError, Problem, solve_prompt
 from support.chat import chat_ids, decode, set_template, within_context
 from support.models import (
     check_prompts,
+    context_length,
     device,
+    eos_ids,
     load_policy_weights,
     load_tokenizer,
     pad_id,
@@ -79,28 +81,22 @@ def load_policy(name: str, dtype=torch.float32, system: str | None = None, chat:
     set_template(tokenizer, system, chat)
     # Eval mode throughout: with dropout the trainer's probabilities would not be the sampler's.
     policy.to(device()).eval()
-    eos_ids(policy, tokenizer)
-    policy.checked = f"{name}: {check_policy(policy, tokenizer, sample, token_logprobs, chat_ids)}"
+    eos_ids(policy, tokenizer)  # raises without one
+    policy.checked = check_policy(name, policy, tokenizer, sample, token_logprobs, chat_ids)
     return policy, tokenizer
 
 
-def eos_ids(policy, tokenizer) -> list[int]:
-    """Every id that ends a completion; instruct models often have two, <|im_end|> and another."""
-    declared = policy.generation_config.eos_token_id
-    declared = declared if isinstance(declared, list) else [declared]
-    ids = sorted({i for i in (*declared, tokenizer.eos_token_id) if i is not None})
-    if not ids:
-        raise InputError("no EOS token: give the tokenizer an eos_token, or completions never end")
-    return ids
-
-
 def those_that_fit(policy, tokenizer, max_new_tokens: int, *lists: list[Problem]) -> list[list]:
-    """Each list without the problems that exceed the context; says how many those are."""
-    kept = []
+    """Each list without the problems that exceed the context; says how many, refuses if all do."""
+    kept, limit = [], f"the model's context of {context_length(policy.config)} tokens"
     for problems in lists:
         prompts = [solve_prompt(problem.question) for problem in problems]
         fit = within_context(policy, tokenizer, prompts, max_new_tokens)
         kept.append([problem for problem, fits in zip(problems, fit) if fits])
+        if not kept[-1]:
+            raise InputError(f"all problems exceed {limit}: lower max_new_tokens={max_new_tokens}")
+        if len(kept[-1]) < len(problems):
+            print(f"{fit.count(False)} of {len(fit)} problems left out: they exceed {limit}")
     return kept
 
 
@@ -185,8 +181,8 @@ def sample(
         )
     if not logp.isfinite().all():  # looked at once: each look waits for the GPU
         raise InputError(
-            "the policy's logits are not finite: training has diverged (a lower lr?), or the "
-            "checkpoint is broken"
+            f"the logits of {tokenizer.name_or_path!r} are not finite: its weights are broken, or "
+            "training has diverged (a lower lr?)"
         )
     inside = torch.arange(completion.shape[1], device=ids.device) < count[:, None]  # [B, T]
     tokens = [row[:n] for row, n in zip(completion.tolist(), count.tolist())]

@@ -8,6 +8,7 @@ close its own turn and open the next (`defuse`). What a model thinks must stay r
 thinking are special tokens in many tokenizers, and would vanish with them (`decode`).
 """
 
+import contextlib
 import functools
 import json
 import keyword
@@ -48,6 +49,8 @@ def set_template(tokenizer, system: str | None = None, chat: str | None = None) 
             raise InputError(f"the chat template of {name!r} has no argument {key!r}")
         # repr: literals of Python are those of Jinja. +%} keeps a line break that follows
         template = f"{{% set {key} = {key} if {key} is defined else {value!r} +%}}{template}"
+    if system is not None and chat != "plain":
+        _check_system_role(tokenizer, template, system)
     if system is not None:
         turn = [{"role": "system", "content": system}]
         template = (
@@ -56,11 +59,23 @@ def set_template(tokenizer, system: str | None = None, chat: str | None = None) 
         )
     if template != own:
         tokenizer.chat_template = template
-    shown = render(tokenizer, "Probe")
+    shown = render(tokenizer, [("user", "Probe")])
     if "Probe" not in shown:
         raise InputError(f"the chat template of {name!r} leaves out the message: --chat plain?")
     if system is not None and system.strip() not in shown:
         raise InputError(f"the chat template of {name!r} leaves out the system prompt: give none")
+
+
+def _check_system_role(tokenizer, template: str, system: str) -> None:
+    """Raise InputError where the template shows a system prompt as what the assistant has said."""
+    as_role = {}
+    for role in ("system", "assistant", "user"):
+        with contextlib.suppress(InputError):
+            as_role[role] = render(tokenizer, [(role, system), ("user", "Probe")], template)
+    if as_role.get("system") == as_role.get("assistant") != as_role.get("user"):
+        raise InputError(
+            f"the chat template of {tokenizer.name_or_path!r} has no system role: give no --system"
+        )
 
 
 def no_template(name: str) -> InputError:
@@ -85,12 +100,13 @@ def _arguments(chat: str | None) -> dict:
     return given
 
 
-def render(tokenizer, *contents: str) -> str:
-    """The text of a conversation user, assistant, user, ... up to where the next answer begins."""
-    roles = ("user", "assistant")
-    chat = [{"role": roles[i % 2], "content": text} for i, text in enumerate(contents)]
+def render(tokenizer, turns: list[tuple[str, str]], template: str | None = None) -> str:
+    """The text of a conversation of (role, content), up to where the next answer begins."""
+    chat = [{"role": role, "content": content} for role, content in turns]
     with one_line(f"the chat template of {tokenizer.name_or_path!r} fails (--system, --chat)"):
-        return tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+        return tokenizer.apply_chat_template(
+            chat, chat_template=template, tokenize=False, add_generation_prompt=True
+        )
 
 
 def chat_ids(tokenizer, message: str) -> list[int]:
@@ -103,25 +119,16 @@ def chat_ids(tokenizer, message: str) -> list[int]:
 
 
 def within_context(policy, tokenizer, messages: list[str], max_new_tokens: int) -> list[bool]:
-    """Whether each prompt and its completion are within the context; prints how many are not.
-
-    Raises InputError where none is.
-    """
+    """Whether each prompt and its completion are within the model's context."""
     context = context_length(policy.config)
     if context is None:
         return [True] * len(messages)
     room, template = context - max_new_tokens, len(chat_ids(tokenizer, ""))
     # a token holds a byte at least: only what may be too long is read as tokens
-    fits = [
+    return [
         template + len(message.encode()) <= room or len(chat_ids(tokenizer, message)) <= room
         for message in messages
     ]
-    limits = f"the model's context of {context} with max_new_tokens {max_new_tokens}"
-    if messages and not any(fits):
-        raise InputError(f"every problem exceeds {limits}: lower max_new_tokens")
-    if not all(fits):
-        print(f"{fits.count(False)} of {len(fits)} problems are left out: they exceed {limits}")
-    return fits
 
 
 # --------------------------------------------------------------------------------------------------
@@ -159,13 +166,12 @@ def _template_marks(tokenizer, template: str) -> tuple[re.Pattern, str]:
 
 
 def _between(tokenizer) -> list[str]:
-    """What the template puts after each message of a conversation."""
-    probe = ["Qaprobe", "Qbprobe", "Qcprobe"]
-    try:
-        shown = render(tokenizer, *probe)
-    except InputError:  # a template for one question and no more
-        shown = render(tokenizer, *probe[:1])
-    return re.split("|".join(probe), shown)[1:] or [""]
+    """What the template puts after each message of a conversation; [""] if it fails."""
+    turns = [("user", "Qaprobe"), ("assistant", "Qbprobe"), ("user", "Qcprobe")]
+    for probe in (turns, turns[:1]):  # some templates are for one question and no more
+        with contextlib.suppress(InputError):
+            return re.split("Q[abc]probe", render(tokenizer, probe))[1:] or [""]
+    return [""]
 
 
 def _added(tokenizer) -> dict:

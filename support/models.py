@@ -5,6 +5,8 @@
 """
 
 import contextlib
+import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -47,7 +49,9 @@ def one_line(what: str) -> Iterator[None]:
         raise
     except Exception as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        raise InputError(f"{what}: {lines[0] if lines else type(error).__name__}") from None
+        why = " ".join(lines[: 2 if lines[0].endswith(":") else 1]) if lines else ""
+        kind = "" if " " in why else f"{type(error).__name__} "  # KeyError says only 'key'
+        raise InputError(f"{what}: {kind}{why}") from None
 
 
 @contextlib.contextmanager
@@ -111,11 +115,19 @@ def load_model(loader, name: str, **settings) -> tuple[PreTrainedModel, set[str]
         raise InputError(f"cannot load {name!r}: the weight {key!r} is {shapes}")
     if any("lora_" in key for key in unexpected):
         raise InputError(f"{name!r} holds LoRA weights: merge them into the model, and save that")
+    known = {_layer(key) for key in model.state_dict()}
+    if not missing and any(_layer(key) in known for key in unexpected):
+        raise InputError(f"cannot load {name!r}: more layers in its weights than in config.json")
     backbone = {key for key in missing if key.startswith(model.base_model_prefix + ".")}
     head_may_be_new = type(model).__name__.endswith(CLASSIFIER)
     if backbone or (missing and not head_may_be_new):
         raise InputError(f"cannot load {name!r}: {_why_missing(missing, unexpected)}")
     return model, missing
+
+
+def _layer(key: str) -> str:
+    """The name of a weight without the number of its layer."""
+    return re.sub(r"\d+", "N", key)
 
 
 def _why_missing(missing: set[str], unexpected: list[str]) -> str:
@@ -132,8 +144,13 @@ def _why_missing(missing: set[str], unexpected: list[str]) -> str:
 
 def load_policy_weights(loader, name: str, dtype) -> PreTrainedModel:
     """A causal LM, all of whose weights are in the folder, on the CPU."""
-    if is_classifier(read_config(name)):
-        raise InputError(f"{name!r} is a reward model ({CLASSIFIER}), not one that writes text")
+    for kind in read_config(name).architectures or []:
+        if re.search("Classification|Reward", kind):
+            raise InputError(f"{name!r} is a {kind}: it scores texts, but writes none")
+    settings = Path(name, "generation_config.json")  # broken, the library would do without it
+    with one_line(f"cannot read {str(settings)!r}"):
+        if settings.is_file():
+            json.loads(settings.read_text(encoding="utf-8"))
     return load_model(loader, name, dtype=dtype)[0]
 
 
@@ -186,19 +203,14 @@ def classifier(config):
         for kind in backbone.__mro__[1:]
         if issubclass(kind, PreTrainedModel) and kind is not PreTrainedModel
     )
-    prefix = family.base_model_prefix
-
-    def __init__(self, config):
-        family.__init__(self, config)
-        self.num_labels = config.num_labels
-        # NOTE: not AutoModel.from_config, as the library's classes do: it marks the backbone as
-        # initialised, and the buffers of Falcon-H1 that are in no file then hold anything
-        setattr(self, prefix, backbone(config))
-        self.score = torch.nn.Linear(config.get_text_config().hidden_size, self.num_labels, False)
-        self.post_init()
-
     name = backbone.__name__.removesuffix("Model") + CLASSIFIER
-    members = {"__init__": __init__, "config_class": type(config), "base_model_prefix": prefix}
+    members = {
+        "config_class": type(config),
+        "base_model_prefix": family.base_model_prefix,
+        # NOTE: in a class of another module the library leaves buffers that are in no file as they
+        # are, which with Falcon-H1 is anything
+        "__module__": family.__module__,
+    }
     return type(name, (GenericForSequenceClassification, family), members)
 
 
@@ -210,6 +222,16 @@ def context_length(config) -> int | None:
     """Tokens of prompt and completion together; None where the family has no limit."""
     text = config.get_text_config()
     return getattr(text, "max_position_embeddings", None) or getattr(text, "max_seq_len", None)
+
+
+def eos_ids(policy, tokenizer) -> list[int]:
+    """Every id that ends a completion; instruct models often have two, <|im_end|> and another."""
+    declared = policy.generation_config.eos_token_id
+    declared = declared if isinstance(declared, list) else [declared]
+    ids = sorted({i for i in (*declared, tokenizer.eos_token_id) if i is not None})
+    if not ids:
+        raise InputError("no EOS token: give the tokenizer an eos_token, or completions never end")
+    return ids
 
 
 def pad_id(model, tokenizer) -> int:

@@ -44,14 +44,19 @@ def exact(model) -> Iterator[None]:
 
 
 @torch.no_grad()
-def check_policy(policy, tokenizer, sample, token_logprobs, chat_ids) -> str:
+def check_policy(name: str, policy, tokenizer, sample, token_logprobs, chat_ids) -> str:
     """One line: how far sampler and trainer are apart on two short prompts of unequal length.
 
     sample, token_logprobs, chat_ids: those of rollout.py. Sets policy.own_logits where the model
     does more to its logits than its head. Raises InputError beyond TOLERANCE.
     """
+    size = sum(p.numel() for p in policy.parameters())
+    if policy.dtype in (torch.float16, torch.bfloat16) and size > 3e9:
+        policy.own_logits = True  # never wrong
+        return f"{name}: sampler and trainer not compared: float32 weights may not fit in memory"
     generator = torch.Generator(policy.device).manual_seed(0)  # the run's own do not move
-    with one_line(f"{type(policy).__name__} cannot be sampled here"), exact(policy):
+    family = type(policy).__name__
+    with one_line(f"{name} ({family}) cannot be sampled here"), exact(policy):
         prompt = torch.tensor([chat_ids(tokenizer, MESSAGES[0])], device=policy.device)
         policy.own_logits = not head_is_all(policy, prompt)
         with rows_that_end(policy):
@@ -64,11 +69,11 @@ def check_policy(policy, tokenizer, sample, token_logprobs, chat_ids) -> str:
     apart = torch.stack(gaps).max().item()
     if not apart <= TOLERANCE:  # NaN included
         raise InputError(
-            f"sampler and trainer are {apart:.1e} apart on {type(policy).__name__}: it cannot be "
-            "trained here, take another family of models"
+            f"{name}: sampler and trainer are {apart:.1e} apart on {family}, which cannot be "
+            "trained here: take another family of models"
         )
     own = ", scored through the whole model" if policy.own_logits else ""
-    return f"sampler and trainer agree to {apart:.0e}{own}"
+    return f"{name}: sampler and trainer agree to {apart:.0e}{own}"
 
 
 def head_is_all(policy, ids: torch.Tensor) -> bool:
@@ -103,8 +108,10 @@ def check_classifier(rm, rows: list[tuple[str, str, str]]) -> None:
     with one_line(f"{type(rm.model).__name__} cannot score here"), exact(rm.model):
         together = rm.logits(*zip(*rows))
         alone = torch.cat([rm.logits(*zip(row)) for row in rows])
+    if not together.isfinite().all():
+        raise InputError(f"the scores of {type(rm.model).__name__} are not finite: broken weights?")
     apart = ((together - alone) / together.abs().clamp(min=1)).abs().max().item()
-    if not apart <= TOLERANCE / 10:
+    if apart > TOLERANCE / 10:
         raise InputError(
             f"the scores of {type(rm.model).__name__} change by {apart:.1e} with the rest of the "
             "batch: it cannot be a reward model here"
