@@ -72,7 +72,8 @@ def _check_system_role(tokenizer, template: str, system: str) -> None:
     for role in ("system", "assistant", "user"):
         with contextlib.suppress(InputError):
             as_role[role] = render(tokenizer, [(role, system), ("user", "Probe")], template)
-    if as_role.get("system") == as_role.get("assistant") != as_role.get("user"):
+    said = as_role.get("system", "")
+    if system.strip() in said and said == as_role.get("assistant") != as_role.get("user"):
         raise InputError(
             f"the chat template of {tokenizer.name_or_path!r} has no system role: give no --system"
         )
@@ -212,10 +213,12 @@ def decode(tokenizer, rows: list[list[int]]) -> list[str]:
     texts = tokenizer.batch_decode(rows, skip_special_tokens=True)
     for i, row in enumerate(rows):
         if tokens and (not tokens.keys().isdisjoint(row) or "think>" in texts[i]):
-            texts[i] = _with_thinking(tokenizer, row, tokens)
+            texts[i] = _with_thinking(tokenizer, row, tokens, opened)
+        elif opened:
+            texts[i] = OPEN + texts[i]
         for name in spelled:
             texts[i] = texts[i].replace(name, tag(name))
-    return [OPEN + text for text in texts] if opened else texts
+    return texts
 
 
 @functools.lru_cache(maxsize=16)
@@ -226,6 +229,7 @@ def _thinking(tokenizer, template: str) -> tuple[dict[int, str], list[str], bool
     if {"<|channel|>", "<|channel>"} & set(added.values()):
         tokens |= {i: text for i, text in added.items() if text in _CHANNEL}
     named = {text for text in _BRACKETED.findall(template) if tag(text)}
+    named |= {f"{text[0]}/{text[1:]}" for text in named if tag(text) == OPEN}
     spelled = sorted(named - set(added.values()) - {OPEN, CLOSE})
     tail = _template_marks(tokenizer, template)[1]
     tags = [tag(text) for text in _BRACKETED.findall(tail) if tag(text)]
@@ -233,19 +237,22 @@ def _thinking(tokenizer, template: str) -> tuple[dict[int, str], list[str], bool
     return tokens, spelled, tags[-1:] == [OPEN] or bool(channel and not channel[2])
 
 
-def _with_thinking(tokenizer, row: list[int], tokens: dict[int, str]) -> str:
+def _with_thinking(tokenizer, row: list[int], tokens: dict[int, str], opened: bool) -> str:
     """One completion, piece by piece between the tokens of thinking.
 
     A tag that ordinary tokens spell is not one: it would end the thinking for the verifier only.
     """
+    channels = not set(_CHANNEL).isdisjoint(tokens.values())
     text, start = "", 0
+    if opened:
+        text = "<|channel|><|message|>" if channels else OPEN
     for end in [i for i, token in enumerate(row) if token in tokens] + [len(row)]:
         piece = tokenizer.decode(row[start:end], skip_special_tokens=True)
         for mark in (OPEN, CLOSE, *_CHANNEL):
             piece = piece.replace(mark, f"{mark[0]} {mark[1:]}")
         text += piece + (tokens[row[end]] if end < len(row) else "")
         start = end + 1
-    if not set(_CHANNEL) & set(tokens.values()):
+    if not channels:
         return text
     text = _CHANNELS.sub(lambda m: OPEN + m[1] + (CLOSE if m[2] else ""), text)
     text = re.sub(r"(assistant)?<\|channel\|>final[^<]*<\|message\|>", "", text)

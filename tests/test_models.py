@@ -4,6 +4,7 @@ Right means: sampler = trainer = one unpadded pass = `generate` of transformers,
 and a reward model whose score does not depend on the rest of its batch.
 """
 
+import contextlib
 import json
 import shutil
 
@@ -15,6 +16,7 @@ from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 from data import InputError, Problem
 from reward_model import RewardModel
 from rollout import load_policy, sample, token_logprobs
+from support import selfcheck
 
 PROBLEMS = [Problem("1 + 2 = ?", "3"), Problem("4 + 5 - 3 + 8 - 2 + 1 = ?", "13")]
 
@@ -292,6 +294,13 @@ def test_the_check_moves_no_random_number_and_leaves_half_precision_as_it_was(fo
     assert half.dtype == torch.bfloat16 and "agree to" in half.checked
     pairs = zip(half.parameters(), policy.parameters())
     assert all(torch.equal(a, b) for a, b in pairs)
+
+
+def test_the_check_is_in_float32_on_a_gpu_too(policy, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    with selfcheck.exact(policy):
+        assert isinstance(selfcheck.autocast(), contextlib.nullcontext)
+    assert isinstance(selfcheck.autocast(), torch.autocast)
 
 
 def test_a_model_that_does_more_to_its_logits_is_noticed_and_scored_right(tokenizer, tmp_path):
