@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 import rewards
 from data import judge_prompt, load_problems
-from rollout import Rollouts, load_policy, sample
+from rollout import Rollouts, load_policy, sample, those_that_fit
 from support.chat import within_context
 from support.run import torch_rng
 from verifier import equivalent
@@ -91,6 +91,7 @@ def make_examples(cfg):
     policy, tokenizer = load_policy(cfg.model, system=cfg.system, chat=cfg.chat)
     judge_model, judge_tokenizer = load_policy(cfg.judge) if cfg.judge else (policy, tokenizer)
     problems = load_problems(cfg.data, "train", cfg.problems, cfg.seed)
+    (problems,) = those_that_fit(policy, tokenizer, cfg.max_new_tokens, problems)
     generator = torch_rng(policy.device, cfg.seed, "annotate")
     train, validation, held_out, agreed, said = [], [], [], [], []
     # problems sampled at a time: at most a tenth of them, since the parts are split here too
