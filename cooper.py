@@ -44,6 +44,7 @@ from eval import eval_metrics, evaluation_due, rollout_metrics
 from grpo import GRPOConfig, group_advantages, update
 from reward_model import RewardModel, measure, pairwise_loss
 from rollout import Rollouts, load_policy, sample
+from support.chat import within_context
 from support.flags import command_line
 from support.optimize import norm_stats, optimizer_step
 from support.run import Run, rng, save_model, summary, torch_rng
@@ -131,11 +132,16 @@ def find_negatives(
     """A wrong text for each positive, from where cfg.negatives says; None where there is none."""
     if cfg.negatives == "rollouts":
         return rejected_rollouts(rollouts, correct, positives, random)
-    model, tokenizer = assistant
-    return make_negatives(
-        model, tokenizer, rollouts, positives, cfg.assistant_max_new_tokens, cfg.max_retries,
-        cfg.assistant_temperature, torch_rng(model.device, cfg.seed, "negatives", step),
+    (model, tokenizer), limit = assistant, cfg.assistant_max_new_tokens
+    prompts = [rewrite_prompt(rollouts.problems[i].question, rollouts.texts[i]) for i in positives]
+    readable = within_context(model, tokenizer, prompts, limit)
+    rows = [row for row, fits in zip(positives, readable) if fits]
+    negatives = make_negatives(
+        model, tokenizer, rollouts, rows, limit, cfg.max_retries, cfg.assistant_temperature,
+        torch_rng(model.device, cfg.seed, "negatives", step),
     )  # fmt: skip
+    written = dict(zip(rows, negatives))
+    return [written.get(row) for row in positives]
 
 
 def pair_up(rollouts: Rollouts, positives, negatives) -> list[tuple[str, str, str, str]]:

@@ -135,7 +135,7 @@ def within_context(policy, tokenizer, messages: list[str], max_new_tokens: int) 
 # --------------------------------------------------------------------------------------------------
 # Marks: what must not come from inside a message
 
-_BRACKETED = re.compile(r"[<\[][^<>\[\]\s]{1,60}[>\]]|◁[^◁▷\s]{1,60}▷")
+_BRACKETED = re.compile(r"""[<\[][^<>\[\]\s'"]{1,60}[>\]]|◁[^◁▷\s]{1,60}▷""")
 
 
 def defuse(tokenizer, text: str) -> str:
