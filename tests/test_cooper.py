@@ -241,7 +241,7 @@ def test_inputs_that_were_cut_are_logged_and_the_switch_reaches_the_reward_model
     def spy(name, neutralise):
         given.append(neutralise)
         rm = load(name, neutralise)
-        rm.max_length = 24
+        rm.max_length = 16
         return rm
 
     monkeypatch.setattr(RewardModel, "load", spy)
