@@ -94,7 +94,7 @@ def load_tokenizer(name: str):
         declared = get_tokenizer_config(name).get("tokenizer_class")
         generic = declared in ("TokenizersBackend", "PreTrainedTokenizerFast")
         kind = PreTrainedTokenizerFast if generic else AutoTokenizer
-        return kind.from_pretrained(name)
+        return kind.from_pretrained(name, trust_remote_code=False)
 
 
 def load_model(loader, name: str, **settings) -> tuple[PreTrainedModel, set[str]]:
@@ -115,13 +115,15 @@ def load_model(loader, name: str, **settings) -> tuple[PreTrainedModel, set[str]
         raise InputError(f"cannot load {name!r}: the weight {key!r} is {shapes}")
     if any("lora_" in key for key in unexpected):
         raise InputError(f"{name!r} holds LoRA weights: merge them into the model, and save that")
-    known = {_layer(key) for key in model.state_dict()}
-    if not missing and any(_layer(key) in known for key in unexpected):
-        raise InputError(f"cannot load {name!r}: more layers in its weights than in config.json")
     backbone = {key for key in missing if key.startswith(model.base_model_prefix + ".")}
     head_may_be_new = type(model).__name__.endswith(CLASSIFIER)
     if backbone or (missing and not head_may_be_new):
         raise InputError(f"cannot load {name!r}: {_why_missing(missing, unexpected)}")
+    known = {_layer(key) for key in model.state_dict()}
+    # layers that predict several tokens at once are meant to be left out (DeepSeek-V3)
+    ahead = getattr(model.config.get_text_config(), "num_nextn_predict_layers", 0)
+    if not ahead and any(_layer(key) in known for key in unexpected):
+        raise InputError(f"cannot load {name!r}: more layers in its weights than in config.json")
     return model, missing
 
 
