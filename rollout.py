@@ -259,19 +259,20 @@ def token_logprobs(policy, rollouts: Rollouts, temperature: float = 1.0):
     Only completion positions go through the output head, a chunk at a time, so that logits of
     shape [B, T, V] never exist at once. Returns (logp, entropy), each [B, T], 0 off the mask.
     A policy with own_logits (a cap or a scale after its head, see support/selfcheck.py) is asked
-    whole and keeps them all: slower, and a smaller micro_batch may be needed.
+    whole and does keep [B, T, V]: slower, and a smaller micro_batch may be needed.
     NOTE: temperature must be the sampler's, or the ratio is not 1 while the policy is unchanged.
     """
     ids = torch.cat([rollouts.prompt_ids, rollouts.completion_ids], dim=1)
     seen = torch.cat([rollouts.prompt_mask, rollouts.mask.long()], dim=1)  # [B, P+T]
     inputs = {"input_ids": ids, "attention_mask": seen, "position_ids": positions(seen)}
     inside, target = rollouts.mask.bool(), rollouts.completion_ids[rollouts.mask.bool()]
-    # The position one before a token predicts it: P-1 .. P+T-2.
-    at = slice(rollouts.prompt_ids.shape[1] - 1, -1)
+    # The position one before a token predicts it: P-1 .. P+T-2, of the last T+1 all but one.
+    last = rollouts.completion_ids.shape[1] + 1
+    at = slice(-last, -1)
     with autocast():
         if getattr(policy, "own_logits", False):
-            logits = policy(**inputs, use_cache=False).logits[:, at][inside]  # [n, V]
-            parts = [_score(None, logits, target, temperature)]
+            logits = policy(**inputs, use_cache=False, logits_to_keep=last).logits[:, at]
+            parts = [_score(None, logits[inside], target, temperature)]
         else:
             hidden = policy.get_decoder()(**inputs, use_cache=False).last_hidden_state
             head = policy.get_output_embeddings()

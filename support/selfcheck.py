@@ -27,39 +27,61 @@ def autocast():
 
 
 @contextlib.contextmanager
-def exact(model) -> Iterator[None]:
-    """float32 arithmetic over float32 weights; afterwards the same tensors as before."""
+def exact(model, dtype=torch.float32) -> Iterator[None]:
+    """Arithmetic in `dtype` over weights in `dtype`; afterwards the same tensors as before."""
     global _exact
-    tensors = [*model.parameters(), *model.buffers()]
-    half = [(t, t.data) for t in tensors if t.dtype in (torch.float16, torch.bfloat16)]
+    tensors = [t for t in (*model.parameters(), *model.buffers()) if t.is_floating_point()]
+    kept = [(t, t.data) for t in tensors if t.dtype != dtype]
+    experts = getattr(model.config, "_experts_implementation", None)
     _exact = True
     try:
-        for tensor, data in half:
-            tensor.data = data.float()
+        for tensor, data in kept:
+            tensor.data = data.to(dtype)
+        if dtype == torch.float64 and experts:  # the fast one knows no float64
+            model.set_experts_implementation("eager")
         with torch.backends.cudnn.flags(enabled=False):  # its convolutions round to TF32
             yield
     finally:
         _exact = False
-        for tensor, data in half:
+        for tensor, data in kept:
             tensor.data = data
+        if dtype == torch.float64 and experts:
+            model.set_experts_implementation(experts)
 
 
-@torch.no_grad()
 def check_policy(name: str, policy, tokenizer, sample, token_logprobs, chat_ids) -> str:
     """One line: how far sampler and trainer are apart on two short prompts of unequal length.
 
     sample, token_logprobs, chat_ids: those of rollout.py. Sets policy.own_logits where the model
     does more to its logits than its head. Raises InputError beyond TOLERANCE.
     """
-    size = sum(p.numel() for p in policy.parameters())
+    family, size = type(policy).__name__, sum(p.numel() for p in policy.parameters())
     if policy.dtype in (torch.float16, torch.bfloat16) and size > 3e9:
         policy.own_logits = True  # never wrong
         return f"{name}: sampler and trainer not compared: float32 weights may not fit in memory"
+    with one_line(f"{name} ({family}) cannot be sampled here"):
+        with exact(policy), torch.no_grad():
+            ids = torch.tensor([chat_ids(tokenizer, MESSAGES[0])], device=policy.device)
+            policy.own_logits = not head_is_all(policy, ids)
+        apart = distance(policy, tokenizer, sample, token_logprobs, torch.float32)
+        # A router of experts may choose otherwise after a rounding: then float64 tells.
+        if apart > TOLERANCE:
+            with contextlib.suppress(RuntimeError, TypeError):  # not every family can do that
+                apart = distance(policy, tokenizer, sample, token_logprobs, torch.float64)
+    if not apart <= TOLERANCE:
+        raise InputError(
+            f"{name}: sampler and trainer are {apart:.1e} apart on {family}, which cannot be "
+            "trained here: take another family of models"
+        )
+    own = ", scored through the whole model" if policy.own_logits else ""
+    return f"{name}: sampler and trainer agree to {apart:.0e}{own}"
+
+
+@torch.no_grad()
+def distance(policy, tokenizer, sample, token_logprobs, dtype) -> float:
+    """The largest difference of a log-probability, sampled and scored again."""
     generator = torch.Generator(policy.device).manual_seed(0)  # the run's own do not move
-    family = type(policy).__name__
-    with one_line(f"{name} ({family}) cannot be sampled here"), exact(policy):
-        prompt = torch.tensor([chat_ids(tokenizer, MESSAGES[0])], device=policy.device)
-        policy.own_logits = not head_is_all(policy, prompt)
+    with exact(policy, dtype):
         with rows_that_end(policy):
             rollouts = sample(
                 policy, tokenizer, [None] * 2, 4, 16, generator=generator, prompts=list(MESSAGES)
@@ -67,14 +89,7 @@ def check_policy(name: str, policy, tokenizer, sample, token_logprobs, chat_ids)
         # all rows, and those of the shorter prompt alone, which then are without padding
         parts = [rollouts, rollouts.rows(torch.arange(4, device=policy.device))]
         gaps = [(token_logprobs(policy, part)[0] - part.logp).abs().max() for part in parts]
-    apart = torch.stack(gaps).max().item()
-    if not apart <= TOLERANCE:  # NaN included
-        raise InputError(
-            f"{name}: sampler and trainer are {apart:.1e} apart on {family}, which cannot be "
-            "trained here: take another family of models"
-        )
-    own = ", scored through the whole model" if policy.own_logits else ""
-    return f"{name}: sampler and trainer agree to {apart:.0e}{own}"
+    return torch.stack(gaps).max().item()
 
 
 def head_is_all(policy, ids: torch.Tensor) -> bool:

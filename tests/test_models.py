@@ -302,6 +302,22 @@ def test_the_check_is_in_float32_on_a_gpu_too(policy, monkeypatch):
     assert selfcheck.autocast() == torch.bfloat16
 
 
+def test_experts_that_are_all_but_tied_are_no_reason_to_refuse(tokenizer, tmp_path):
+    """A rounding decides which one is asked, in float32; a big model has some such tokens."""
+    folder = save("qwen3_moe", tokenizer, tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    noise = torch.Generator().manual_seed(0)
+    for name, gate in weights.items():
+        if name.endswith("mlp.gate.weight"):
+            tied = torch.randn(gate.shape, generator=noise) * 3e-8
+            weights[name] = gate[:1].expand_as(gate) + tied
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    policy, _ = load_policy(folder)
+    rollouts = sample(policy, tokenizer, PROBLEMS, 8, 16)
+    apart = (token_logprobs(policy, rollouts)[0] - rollouts.logp).abs().max()
+    assert apart > 1e-3, "in float32 the check alone would refuse it"
+
+
 def test_a_model_that_does_more_to_its_logits_is_noticed_and_scored_right(tokenizer, tmp_path):
     """Scored by head(decoder(x)) alone, as before, it would be far off."""
     policy, _ = load_policy(save("gemma2", tokenizer, tmp_path))
