@@ -44,6 +44,7 @@ from eval import eval_metrics, evaluation_due, rollout_metrics
 from grpo import GRPOConfig, group_advantages, update
 from reward_model import RewardModel, measure, pairwise_loss
 from rollout import Rollouts, load_policy, sample
+from support.chat import within_context
 from support.files import save_model
 from support.flags import command_line
 from support.optimize import norm_stats, optimizer_step
@@ -55,6 +56,7 @@ from verifier import equivalent, extract_answer
 class CooperConfig(GRPOConfig):
     output: str = "runs/cooper"  # folder of this run; one that was interrupted there goes on
     rm_model: str = "runs/demo/rm"  # reward model to start from: folder with one label
+    neutralise: bool = True  # tags that a text spells stay text; off: the policy can write them
     assistant: str | None = None  # LLM that writes the negatives, frozen; None takes model
 
     lr: float = 1e-4  # of AdamW; 1e-6 for a real LLM
@@ -131,11 +133,16 @@ def find_negatives(
     """A wrong text for each positive, from where cfg.negatives says; None where there is none."""
     if cfg.negatives == "rollouts":
         return rejected_rollouts(rollouts, correct, positives, random)
-    model, tokenizer = assistant
-    return make_negatives(
-        model, tokenizer, rollouts, positives, cfg.assistant_max_new_tokens, cfg.max_retries,
-        cfg.assistant_temperature, torch_rng(model.device, cfg.seed, "negatives", step),
+    (model, tokenizer), limit = assistant, cfg.assistant_max_new_tokens
+    prompts = [rewrite_prompt(rollouts.problems[i].question, rollouts.texts[i]) for i in positives]
+    readable = within_context(model, tokenizer, prompts, limit)
+    rows = [row for row, fits in zip(positives, readable) if fits]
+    negatives = make_negatives(
+        model, tokenizer, rollouts, rows, limit, cfg.max_retries, cfg.assistant_temperature,
+        torch_rng(model.device, cfg.seed, "negatives", step),
     )  # fmt: skip
+    written = dict(zip(rows, negatives))
+    return [written.get(row) for row in positives]
 
 
 def pair_up(rollouts: Rollouts, positives, negatives) -> list[tuple[str, str, str, str]]:
@@ -227,24 +234,23 @@ def train(cfg: CooperConfig) -> list[dict]:
         N, G, T = cfg.prompts, cfg.group_size, cfg.max_new_tokens
         # of a new head, where rm_model has none
         torch.manual_seed(cfg.seed)
-        rm = RewardModel.load(cfg.rm_model)
+        rm = RewardModel.load(cfg.rm_model, cfg.neutralise)
         rm_optimizer = torch.optim.AdamW(rm.model.parameters(), lr=cfg.rm_lr, weight_decay=0.01)
         rewrites = cfg.rm_lr > 0 and cfg.negatives == "assistant"
-        assistant = load_policy(cfg.assistant or cfg.model) if rewrites else None
+        prompting = {} if cfg.assistant else {"system": cfg.system, "chat": cfg.chat}
+        assistant = load_policy(cfg.assistant or cfg.model, **prompting) if rewrites else None
         held_out = held_out_examples(learner, cfg)
         run.resume(policy=policy, optimizer=optimizer, rm=rm.model, rm_optimizer=rm_optimizer)
         if not run.history:
             run.log({"step": 0} | watch(learner, rm, held_out, cfg))
 
         for step in run.steps():
-            began, generator = time.time(), torch_rng(policy.device, cfg.seed, "step", step)
+            began, seeded = time.time(), torch_rng(policy.device, cfg.seed, "step", step)
             optimizer.param_groups[0]["lr"] = cfg.lr * min(1.0, step / max(cfg.lr_warmup, 1))
 
             # 1 sample
             problems = draw_problems(learner.problems, N, rng(cfg.seed, "problems", step))
-            rollouts = sample(
-                policy, tokenizer, problems, G, T, cfg.temperature, generator=generator
-            )
+            rollouts = sample(policy, tokenizer, problems, G, T, cfg.temperature, generator=seeded)
 
             # 2 score
             score = rewards.checked(rm.reward, rollouts)
@@ -253,30 +259,29 @@ def train(cfg: CooperConfig) -> list[dict]:
             adv = group_advantages(score.view(N, G), cfg.scale_by_std).flatten()
 
             # 4 policy update
-            stats = update(policy, optimizer, rollouts, adv, cfg, learner.reference, generator)
+            stats = update(policy, optimizer, rollouts, adv, cfg, learner.reference, seeded)
 
             correct = rewards.rule(rollouts)
             if cfg.rm_lr > 0:
-                random = rng(cfg.seed, "pairs", step)
+                draw = rng(cfg.seed, "pairs", step)
 
                 # 5 positives
-                positives = select_positives(rollouts, correct, random)
+                positives = select_positives(rollouts, correct, draw)
 
                 # 6 negatives
-                negatives = find_negatives(
-                    rollouts, correct, positives, random, assistant, cfg, step
-                )
+                negatives = find_negatives(rollouts, correct, positives, draw, assistant, cfg, step)
 
                 # 7 reward-model update
                 pairs = pair_up(rollouts, positives, negatives)
                 # of dropout, if the model has any
-                torch.manual_seed(random.getrandbits(32))
+                torch.manual_seed(draw.getrandbits(32))
                 stats |= update_reward_model(rm, rm_optimizer, pairs, cfg)
                 stats["rm/valid_rate"] = len(pairs) / N
 
             # 8 log / eval
             row = {"step": step} | rollout_metrics(rollouts, score) | stats
             row |= {"rm/agreement": agreement(score, correct), "step_time": time.time() - began}
+            row |= rm.truncations()
             if evaluation_due(cfg, step):
                 row |= watch(learner, rm, held_out, cfg)
                 run.log_samples(step, rollouts, score, correct)

@@ -167,6 +167,8 @@ def eval_metrics(learner, cfg) -> dict:
 @dataclass(frozen=True)
 class EvalConfig:
     model: str = "runs/demo/policy"  # folder or hub name of a causal LM
+    system: str | None = None  # system prompt; None leaves it to the model's chat template
+    chat: str | None = None  # "plain" for a base model, or JSON: {"enable_thinking": false}
     data: str = "arithmetic"  # "arithmetic", a .jsonl file, or a named benchmark
     split: Literal["train", "test"] = "test"  # files are taken whole
     limit: int | None = 200  # problems; None takes all. Of a file seed 0 draws those held out
@@ -182,7 +184,7 @@ class EvalConfig:
 def completions(cfg: EvalConfig, model: str) -> tuple[dict, list[dict]]:
     """(result of evaluate, every completion as a row) of a model."""
     check_settings(cfg)
-    policy, tokenizer = load_policy(model, dtype="auto")
+    policy, tokenizer = load_policy(model, "auto", cfg.system, cfg.chat)
     problems = load_problems(cfg.data, cfg.split, cfg.limit, cfg.seed)
     samples, keep = 1 if cfg.temperature == 0 else cfg.samples, []
     with torch.inference_mode():

@@ -31,6 +31,7 @@ Choices that implementations make silently, and the one made here:
 N prompts, G completions each, B = N*G rows, P prompt length, T completion length, V vocabulary.
 """
 
+import copy
 import math
 import time
 from dataclasses import dataclass
@@ -42,7 +43,7 @@ import labels
 import rewards
 from data import InputError, draw_problems, training_and_held_out
 from eval import eval_metrics, evaluation_due, rollout_metrics
-from rollout import load_policy, sample, token_logprobs
+from rollout import load_policy, sample, those_that_fit, token_logprobs
 from support.checks import ABOVE_0, check_settings
 from support.files import save_model
 from support.flags import command_line
@@ -53,6 +54,8 @@ from support.run import Run, rng, summary, torch_rng
 @dataclass(frozen=True)
 class GRPOConfig:
     model: str = "runs/demo/policy"  # policy to start from: Hugging Face folder or hub name
+    system: str | None = None  # system prompt; None leaves it to the model's chat template
+    chat: str | None = None  # "plain" for a base model, or JSON: {"enable_thinking": false}
     data: str = "arithmetic"  # training problems: "arithmetic", a .jsonl file, or a named benchmark
     eval_data: str | None = None  # evaluation problems; None takes the test split of data
     output: str = "runs/grpo"  # folder of this run; one that was interrupted there goes on
@@ -178,8 +181,7 @@ def policy_loss(logp, logp_old, adv, mask, cfg, logp_ref=None, normaliser=None, 
         stats["entropy"] = entropy
         if cfg.entropy_coef:
             objective = objective + cfg.entropy_coef * entropy
-    if normaliser is None:
-        normaliser = loss_normaliser(mask, cfg)
+    normaliser = normaliser or loss_normaliser(mask, cfg)
     weight = mask / mask.sum(1, keepdim=True).clamp(min=1) if cfg.loss_norm == "sequence" else mask
     loss = -(objective * weight).sum() / normaliser
     count = mask.sum().clamp(min=1)
@@ -250,19 +252,17 @@ def check(cfg: GRPOConfig, **ranges) -> None:
 
 def start(cfg: GRPOConfig) -> Learner:
     """Load the policy and the problems. Raises InputError."""
-    check(cfg)
     problems, held_out = training_and_held_out(cfg.data, cfg.eval_data, cfg.eval_problems)
     if cfg.train_problems is not None and cfg.train_problems < len(problems):
         problems = rng(cfg.seed, "training set").sample(problems, cfg.train_problems)
-    policy, tokenizer = load_policy(cfg.model)
-    for field in ("final_logit_softcapping", "logits_scaling", "logit_scale"):
-        if getattr(policy.config, field, None) not in (None, 1, 1.0):
-            raise InputError(f"{cfg.model}: {field} changes the logits, which training leaves out")
+    policy, tokenizer = load_policy(cfg.model, system=cfg.system, chat=cfg.chat)
+    print(policy.checked)
+    problems, held_out = those_that_fit(policy, tokenizer, cfg.max_new_tokens, problems, held_out)
     return Learner(
         policy=policy,
         tokenizer=tokenizer,
         optimizer=torch.optim.AdamW(policy.parameters(), lr=cfg.lr, weight_decay=cfg.weight_decay),
-        reference=load_policy(cfg.model)[0].requires_grad_(False) if cfg.kl_coef else None,
+        reference=copy.deepcopy(policy).requires_grad_(False) if cfg.kl_coef else None,
         problems=labels.problems_for(cfg, policy, tokenizer, problems),
         held_out=held_out,
     )
@@ -271,8 +271,7 @@ def start(cfg: GRPOConfig) -> Learner:
 def train(cfg: GRPOConfig, reward=None) -> list[dict]:
     """GRPO on `reward(rollouts) -> [B]`; default: the function of rewards.py that cfg.reward names.
 
-    Writes cfg.output (see support/run.py). Returns its history: one dict per step, step 0 is the
-    evaluation of the start.
+    Writes cfg.output (see support/run.py), returns its history: a dict per step, 0 is the start.
     """
     check(cfg)
     with Run(cfg, reward) as run:
@@ -284,14 +283,12 @@ def train(cfg: GRPOConfig, reward=None) -> list[dict]:
             run.log({"step": 0} | eval_metrics(learner, cfg))
 
         for step in run.steps():
-            began, generator = time.time(), torch_rng(policy.device, cfg.seed, "step", step)
+            began, seeded = time.time(), torch_rng(policy.device, cfg.seed, "step", step)
             optimizer.param_groups[0]["lr"] = cfg.lr * min(1.0, step / max(cfg.lr_warmup, 1))
 
             # 1 sample
             problems = draw_problems(learner.problems, N, rng(cfg.seed, "problems", step))
-            rollouts = sample(
-                policy, tokenizer, problems, G, T, cfg.temperature, generator=generator
-            )
+            rollouts = sample(policy, tokenizer, problems, G, T, cfg.temperature, generator=seeded)
 
             # 2 score
             score = rewards.checked(reward, rollouts)
@@ -300,7 +297,7 @@ def train(cfg: GRPOConfig, reward=None) -> list[dict]:
             adv = group_advantages(score.view(N, G), cfg.scale_by_std).flatten()
 
             # 4 policy update
-            stats = update(policy, optimizer, rollouts, adv, cfg, learner.reference, generator)
+            stats = update(policy, optimizer, rollouts, adv, cfg, learner.reference, seeded)
 
             # 8 log / eval (5-7 are Cooper's)
             row = {"step": step} | rollout_metrics(rollouts, score) | stats

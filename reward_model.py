@@ -17,7 +17,7 @@ only late to compare the answer; it is that shortcut which the policy exploits.
 
     python reward_model.py --model runs/demo/policy --output runs/demo/rm
 
-Any Hugging Face AutoModelForSequenceClassification folder with one label can take its place.
+Any Hugging Face sequence classifier with one label can take its place, and any causal LM start it.
 """
 
 import math
@@ -27,25 +27,33 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from transformers import AutoModelForSequenceClassification
 
 from annotation import Example, make_examples, swap_references
-from data import InputError
-from rollout import Rollouts, autocast, check_model_name, device, load_tokenizer
+from data import InputError, neutralise
+from rollout import Rollouts, autocast, device, load_tokenizer
+from support.chat import cut_to_fit, defuse
 from support.checks import check_settings
 from support.files import finished, read_json, save_model, settings_note
 from support.flags import command_line
+from support.models import context_length, load_classifier, pad_id
 from support.optimize import optimizer_step
-from support.progress import progress
+from support.progress import progress, say
 from support.run import rng
+from support.selfcheck import check_classifier
 
 
-def format_input(question: str, reference: str, completion: str) -> str:
-    """What a grader reads: the template of Cooper's VerifyRM, to the letter; no chat template."""
+def format_input(question: str, reference: str, completion: str, clean=neutralise) -> str:
+    """What a grader reads: the template of Cooper's VerifyRM, to the letter; no chat template.
+
+    clean: keeps the template's own tags out of the three texts, which VerifyRM's does not.
+    """
+    question, reference, completion = map(
+        clean, (question, shorten(reference), shorten(completion))
+    )
     return (
         f"<question>{question}</question>\n"
-        f"<reference_answer>{shorten(reference)}</reference_answer>\n"
-        f"<completion>{shorten(completion)}</completion>"
+        f"<reference_answer>{reference}</reference_answer>\n"
+        f"<completion>{completion}</completion>"
     )
 
 
@@ -75,46 +83,67 @@ def pairwise_loss(z_pos: torch.Tensor, z_neg: torch.Tensor) -> torch.Tensor:
 class RewardModel:
     """A sequence classifier with one label, its tokenizer, and the template around both."""
 
-    def __init__(self, model, tokenizer, max_length: int = 2048, batch: int = 256):
-        """max_length: tokens an input is cut to. batch: inputs scored at a time."""
+    def __init__(
+        self, model, tokenizer, max_length: int = 2048, batch: int = 256, neutralise: bool = True
+    ):
+        """max_length: tokens an input is cut to. batch: inputs scored at a time.
+
+        neutralise: tags and special tokens that a text spells stay text. Switched off, a policy
+        can write the template, and be paid for the right answer to a question of its own.
+        """
         if model.config.num_labels != 1:
             raise InputError(f"a reward model has one label, not {model.config.num_labels}")
-        if tokenizer.pad_token_id is None:
+        if tokenizer.pad_token_id is None and tokenizer.eos_token_id is not None:
             tokenizer.pad_token = tokenizer.eos_token
         # The head reads the last token that is not pad: the model must know which id that is.
-        model.config.pad_token_id = tokenizer.pad_token_id
+        self.pad = pad_id(model, tokenizer)
+        model.config.pad_token_id = model.config.get_text_config().pad_token_id = self.pad
         self.model, self.tokenizer = model.to(device()).eval(), tokenizer
-        context = getattr(model.config, "max_position_embeddings", max_length)
-        self.max_length, self.batch = min(max_length, context), batch
+        self.max_length = min(max_length, context_length(model.config) or max_length)
+        self.batch, self.neutralise = batch, neutralise
+        self.truncated = 0  # inputs that had to be cut since truncations() was asked
 
     @classmethod
-    def load(cls, name: str) -> "RewardModel":
+    def load(cls, name: str, neutralise: bool = True) -> "RewardModel":
         """A folder or hub name; of a causal LM it takes the backbone and draws a new head."""
-        check_model_name(name)
-        try:
-            model = AutoModelForSequenceClassification.from_pretrained(
-                name, num_labels=1, dtype=torch.float32
-            )
-            return cls(model, load_tokenizer(name))
-        except (OSError, ValueError) as error:
-            why = str(error).splitlines()[0]
-            raise InputError(f"cannot load reward model {name!r}: {why}") from None
+        model, new_head = load_classifier(name)
+        rm = cls(model, load_tokenizer(name), neutralise=neutralise)
+        if new_head:
+            say(f"{name}: not a reward model yet, its head is new")
+        check_classifier(rm, [("1 + 2 = ?", "3", "3"), ("12 - 3 + 4 = ?", "13", "9 + 4 is 13")])
+        return rm
+
+    def encode(self, rows: list[tuple[str, str, str]]) -> list[list[int]]:
+        """Token ids of (question, reference, completion) rows, at most max_length of each."""
+
+        def clean(text):
+            return defuse(self.tokenizer, neutralise(text)) if self.neutralise else text
+
+        def ids(rows):
+            texts = [format_input(*row, clean) for row in rows]
+            return self.tokenizer(texts, add_special_tokens=False).input_ids
+
+        tokens = ids(rows)
+        for i, row in enumerate(rows):
+            if len(tokens[i]) > self.max_length:
+                self.truncated += 1
+                question, reference, completion = row
+                parts = [question, shorten(reference), shorten(completion)]
+                short = cut_to_fit(parts, lambda row: len(ids([row])[0]) <= self.max_length)
+                tokens[i] = ids([short])[0]
+        return tokens
+
+    def truncations(self) -> dict[str, int]:
+        """What is logged of inputs cut since the last call: nothing where there was none."""
+        count, self.truncated = self.truncated, 0
+        return {"rm/truncated": count} if count else {}
 
     def logits(self, questions, references, completions) -> torch.Tensor:
         """z [B] of three lists of B strings, with gradient where it is enabled."""
-        texts = [format_input(*row) for row in zip(questions, references, completions, strict=True)]
-        tokens = self.tokenizer(
-            texts,
-            add_special_tokens=False,
-            padding=True,
-            padding_side="right",
-            truncation=True,
-            max_length=self.max_length,
-            return_token_type_ids=False,
-            return_tensors="pt",
-        ).to(self.model.device)
+        rows = list(zip(questions, references, completions, strict=True))
+        ids, mask = right_pad(self.encode(rows), self.pad, self.model.device)
         with autocast():
-            return self.model(**tokens).logits[:, 0].float()
+            return self.model(input_ids=ids, attention_mask=mask).logits[:, 0].float()
 
     @torch.no_grad()
     def score(self, questions, references, completions) -> torch.Tensor:
@@ -128,6 +157,14 @@ class RewardModel:
         """The score as a reward on rollouts, [B]."""
         questions, references = zip(*[(p.question, p.answer) for p in rollouts.problems])
         return self.score(questions, references, rollouts.texts)
+
+
+def right_pad(rows: list[list[int]], pad: int, to) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token id lists -> (ids, mask) [B, L], real tokens flush left."""
+    width = max(map(len, rows))
+    ids = [row + [pad] * (width - len(row)) for row in rows]
+    mask = [[1] * len(row) + [0] * (width - len(row)) for row in rows]
+    return torch.tensor(ids, device=to), torch.tensor(mask, device=to)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -160,6 +197,9 @@ def _columns(examples):
 class RewardModelConfig:
     model: str = "runs/demo/policy"  # policy that is sampled; its backbone starts the reward model
     judge: str | None = None  # LLM that labels beside the rule; None takes model
+    judge_max_new_tokens: int = 8  # length limit of a verdict; a judge that thinks wants 1000
+    system: str | None = None  # system prompt of model; None leaves it to its chat template
+    chat: str | None = None  # "plain" for a base model, or JSON: {"enable_thinking": false}
     data: str = "arithmetic"  # problems: "arithmetic", a .jsonl file, or a named benchmark
     eval_data: str | None = None  # evaluation problems, left out here as in grpo.py and cooper.py
     eval_problems: int = 200  # how many those are
@@ -188,7 +228,8 @@ def fit(rm: RewardModel, examples, cfg: RewardModelConfig, validation=()) -> int
     if not right or not wrong:
         raise InputError(
             f"{len(right)} right and {len(wrong)} wrong samples on which rule and judge agree: "
-            "both kinds are needed; take easier or more problems, or another judge"
+            "both kinds are needed; take easier or more problems, another judge, or more "
+            "judge_max_new_tokens"
         )
     swapped = swap_references(examples, random) or wrong
     half, swaps = cfg.batch // 2, round(cfg.batch * cfg.swap_share)
@@ -229,9 +270,9 @@ def train(cfg: RewardModelConfig) -> dict[str, float]:
     began, folder = time.time(), Path(cfg.output)
     if finished(cfg):
         return read_json(folder / "metrics.json")
-    examples, validation, held_out, kept = make_examples(cfg)
     torch.manual_seed(cfg.seed)  # the new head
-    rm = RewardModel.load(cfg.model)
+    rm = RewardModel.load(cfg.model)  # before anything is sampled: it may not be one
+    examples, validation, held_out, kept = make_examples(cfg)
     steps = fit(rm, examples, cfg, validation)
     swapped = swap_references(held_out, rng(cfg.seed, "held out"))
     result = {

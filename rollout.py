@@ -12,21 +12,24 @@ What matters for policy gradients, and is easy to get wrong:
 N prompts, G completions each, B = N*G rows (row n*G+g), P prompt length, T completion length.
 """
 
-import contextlib
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
 from torch.utils.checkpoint import checkpoint
-from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    DynamicCache,
-    PreTrainedTokenizerFast,
-)
-from transformers.models.auto.tokenization_auto import get_tokenizer_config
+from transformers import AutoModelForCausalLM, DynamicCache
 
 from data import InputError, Problem, solve_prompt
+from support.chat import chat_ids, decode, set_template, within_context
+from support.models import (
+    check_prompts,
+    context_length,
+    device,
+    eos_ids,
+    load_policy_weights,
+    load_tokenizer,
+    pad_id,
+)
+from support.selfcheck import autocast, check_policy
 
 
 @dataclass
@@ -39,7 +42,7 @@ class Rollouts:
     mask: torch.Tensor  # [B, T] float, 1 up to and including the first EOS
     logp: torch.Tensor  # [B, T] float, log-probability when it was sampled; 0 off the mask
     truncated: torch.Tensor  # [B] bool, ran into the length limit without an EOS
-    texts: list[str]  # B completions without special tokens
+    texts: list[str]  # B completions without special tokens, thinking as <think>...</think>
     problems: list[Problem]  # B, each repeated group_size times
     group_size: int
     generator: torch.Generator | None = None  # drew them; a reward that draws goes on with it
@@ -66,63 +69,35 @@ class Rollouts:
 # Models and tokenizers
 
 
-def device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def autocast():
-    """bfloat16 arithmetic on a GPU over fp32 weights; nothing on a CPU."""
-    if torch.cuda.is_available():
-        return torch.autocast("cuda", dtype=torch.bfloat16)
-    return contextlib.nullcontext()
-
-
-def load_tokenizer(name: str):
-    """The tokenizer exactly as its folder declares it.
-
-    NOTE: AutoTokenizer (transformers 5) puts Qwen2's own pre-tokenizer and decoder on every folder
-    with a Qwen2 model, whatever its tokenizer.json says. Who declares the generic class means it.
-    """
-    declared = get_tokenizer_config(name).get("tokenizer_class")
-    generic = declared in ("TokenizersBackend", "PreTrainedTokenizerFast")
-    return (PreTrainedTokenizerFast if generic else AutoTokenizer).from_pretrained(name)
-
-
-def check_model_name(name: str) -> None:
-    """Raise InputError for what is neither a model folder nor has a hub name's form, owner/name."""
-    if not Path(name, "config.json").is_file() and (Path(name).exists() or name.count("/") != 1):
-        raise InputError(f"no model at {name!r}: give a folder or a hub name, or run `make demo`")
-
-
-def load_policy(name: str, dtype=torch.float32):
+def load_policy(name: str, dtype=torch.float32, system: str | None = None, chat: str | None = None):
     """(policy, tokenizer) of a folder or hub name, in eval mode on the GPU if there is one.
 
     dtype: float32 for training (bfloat16 loses a step of lr 1e-6); "auto" is the folder's own.
+    system, chat: a system prompt, and how to prompt: see support.chat.set_template.
+    Raises InputError for whatever cannot be loaded, prompted, or sampled and scored alike.
     """
-    check_model_name(name)
-    try:
-        policy = AutoModelForCausalLM.from_pretrained(name, dtype=dtype)
-        tokenizer = load_tokenizer(name)
-    except (OSError, ValueError) as error:
-        raise InputError(f"cannot load {name!r}: {str(error).splitlines()[0]}") from None
+    policy = load_policy_weights(AutoModelForCausalLM, name, dtype)
+    tokenizer = load_tokenizer(name)
+    set_template(tokenizer, system, chat)
     # Eval mode throughout: with dropout the trainer's probabilities would not be the sampler's.
-    return policy.to(device()).eval(), tokenizer
+    policy.to(device()).eval()
+    eos_ids(policy, tokenizer)  # raises without one
+    policy.checked = check_policy(name, policy, tokenizer, sample, token_logprobs, chat_ids)
+    return policy, tokenizer
 
 
-def eos_ids(policy, tokenizer) -> list[int]:
-    """Every id that ends a completion; instruct models often have two, <|im_end|> and another."""
-    declared = policy.generation_config.eos_token_id
-    declared = declared if isinstance(declared, list) else [declared]
-    return sorted({i for i in (*declared, tokenizer.eos_token_id) if i is not None})
-
-
-def chat_ids(tokenizer, message: str) -> list[int]:
-    """Token ids of one user message, up to where the assistant's answer begins."""
-    if tokenizer.chat_template is None:
-        name = tokenizer.name_or_path
-        raise InputError(f"the tokenizer of {name!r} has no chat template: use an instruct model")
-    chat = [{"role": "user", "content": message}]
-    return tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_dict=False)
+def those_that_fit(policy, tokenizer, max_new_tokens: int, *lists: list[Problem]) -> list[list]:
+    """Each list without the problems that exceed the context; says how many, refuses if all do."""
+    kept, limit = [], f"the model's context of {context_length(policy.config)} tokens"
+    for problems in lists:
+        prompts = [solve_prompt(problem.question) for problem in problems]
+        fit = within_context(policy, tokenizer, prompts, max_new_tokens)
+        kept.append([problem for problem, fits in zip(problems, fit) if fits])
+        if not kept[-1]:
+            raise InputError(f"all problems exceed {limit}: lower max_new_tokens={max_new_tokens}")
+        if len(kept[-1]) < len(problems):
+            print(f"{fit.count(False)} of {len(fit)} problems left out: they exceed {limit}")
+    return kept
 
 
 # --------------------------------------------------------------------------------------------------
@@ -139,7 +114,9 @@ def draw_token(
     Returns (token [B] int64, logp [B] float).
     """
     if temperature == 0:
-        return logits.argmax(-1), logits.new_zeros(len(logits))
+        token = logits.argmax(-1)
+        top = logits.gather(-1, token[:, None])[:, 0]
+        return token, top - top  # NaN where the logits are
     logp = torch.log_softmax(logits.float() / temperature, dim=-1)
     if top_p < 1:
         ranked, order = logp.sort(dim=-1, descending=True)
@@ -180,17 +157,17 @@ def sample(
     """`group_size` completions of each problem -> Rollouts of len(problems) * group_size rows.
 
     prompts: messages in place of "solve this", one per problem, for the assistant and the judge.
-    Raises InputError: no chat template; prompt and completion together exceed the model's context.
+    Raises InputError: settings or prompts that cannot be sampled, logits that are not finite.
     """
-    messages = prompts or [solve_prompt(problem.question) for problem in problems]
-    pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
-    ids, mask = left_pad([chat_ids(tokenizer, m) for m in messages], pad, policy.device)
-    context = getattr(policy.config, "max_position_embeddings", None)
-    if context is not None and ids.shape[1] + max_new_tokens > context:
+    if not (temperature >= 0 and 0 < top_p <= 1 and max_new_tokens >= 1 and group_size >= 1):
         raise InputError(
-            f"a prompt of {ids.shape[1]} tokens and max_new_tokens {max_new_tokens} exceed the "
-            f"model's context of {context}: lower max_new_tokens or leave out long problems"
+            "sampling needs temperature >= 0, 0 < top_p <= 1, max_new_tokens and group_size >= 1, "
+            f"not {temperature}, {top_p}, {max_new_tokens} and {group_size}"
         )
+    messages = prompts or [solve_prompt(problem.question) for problem in problems]
+    rows, pad = [chat_ids(tokenizer, m) for m in messages], pad_id(policy, tokenizer)
+    check_prompts(policy, rows, max_new_tokens)
+    ids, mask = left_pad(rows, pad, policy.device)
     with autocast():
         completion, logp, count, ended = _decode(
             policy,
@@ -202,6 +179,11 @@ def sample(
             pad=pad,
             choose=lambda logits: draw_token(logits, temperature, top_p, generator),
         )
+    if not logp.isfinite().all():  # looked at once: each look waits for the GPU
+        raise InputError(
+            f"the logits of {tokenizer.name_or_path!r} are not finite: its weights are broken, or "
+            "training has diverged (a lower lr?)"
+        )
     inside = torch.arange(completion.shape[1], device=ids.device) < count[:, None]  # [B, T]
     tokens = [row[:n] for row, n in zip(completion.tolist(), count.tolist())]
     return Rollouts(
@@ -211,7 +193,7 @@ def sample(
         mask=inside.float(),
         logp=logp,
         truncated=~ended,
-        texts=tokenizer.batch_decode(tokens, skip_special_tokens=True),
+        texts=decode(tokenizer, tokens),
         problems=[problem for problem in problems for _ in range(group_size)],
         group_size=group_size,
         generator=generator,
@@ -230,8 +212,10 @@ def _decode(policy, ids, mask, group_size, max_new_tokens, eos, pad, choose):
         logits_to_keep=1,
     ).logits[:, -1]
     # Each unique prompt was read once; the group shares the result.
-    cache.batch_repeat_interleave(group_size)
-    logits, mask = logits.repeat_interleave(group_size, 0), mask.repeat_interleave(group_size, 0)
+    # NOTE: reorder_cache is what every kind of cache has, the states of hybrid models included.
+    group = torch.arange(len(mask), device=ids.device).repeat_interleave(group_size)  # [B]
+    cache.reorder_cache(group)
+    logits, mask = logits[group], mask[group]
     rows = len(mask)
     completion = torch.full((rows, max_new_tokens), pad, device=ids.device)
     logp = torch.zeros((rows, max_new_tokens), device=ids.device)
@@ -247,7 +231,7 @@ def _decode(policy, ids, mask, group_size, max_new_tokens, eos, pad, choose):
         if stop.any():  # finished rows leave the batch and its cache
             go = (~stop).nonzero()[:, 0]
             token, alive, mask = token[go], alive[go], mask[go]
-            cache.batch_select_indices(go)
+            cache.reorder_cache(go)
         if len(alive) == 0 or t + 1 == max_new_tokens:
             break
         mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
@@ -274,34 +258,48 @@ def token_logprobs(policy, rollouts: Rollouts, temperature: float = 1.0):
 
     Only completion positions go through the output head, a chunk at a time, so that logits of
     shape [B, T, V] never exist at once. Returns (logp, entropy), each [B, T], 0 off the mask.
+    A policy with own_logits (a cap or a scale after its head, see support/selfcheck.py) is asked
+    whole and does keep [B, T, V]: slower, and a smaller micro_batch may be needed.
     NOTE: temperature must be the sampler's, or the ratio is not 1 while the policy is unchanged.
     """
     ids = torch.cat([rollouts.prompt_ids, rollouts.completion_ids], dim=1)
     seen = torch.cat([rollouts.prompt_mask, rollouts.mask.long()], dim=1)  # [B, P+T]
-    inside = rollouts.mask.bool()
+    inputs = {"input_ids": ids, "attention_mask": seen, "position_ids": positions(seen)}
+    inside, target = rollouts.mask.bool(), rollouts.completion_ids[rollouts.mask.bool()]
+    # The position one before a token predicts it: P-1 .. P+T-2, of the last T+1 all but one.
+    last = rollouts.completion_ids.shape[1] + 1
+    at = slice(-last, -1)
     with autocast():
-        hidden = policy.get_decoder()(
-            input_ids=ids, attention_mask=seen, position_ids=positions(seen), use_cache=False
-        ).last_hidden_state
-        # The hidden state one position before a token predicts it: P-1 .. P+T-2.
-        hidden = hidden[:, rollouts.prompt_ids.shape[1] - 1 : -1][inside]  # [n, H]
-        head, target = policy.get_output_embeddings(), rollouts.completion_ids[inside]
-        chunk = max(1, CHUNK_ELEMENTS // head.weight.shape[0])
-        parts = []
-        for h, y in zip(hidden.split(chunk), target.split(chunk)):
-            # recompute logits in the backward pass, do not keep them
-            if hidden.requires_grad and len(hidden) > chunk:
-                parts.append(checkpoint(_score, head, h, y, temperature, use_reentrant=False))
-            else:
-                parts.append(_score(head, h, y, temperature))
+        if getattr(policy, "own_logits", False):
+            logits = policy(**inputs, use_cache=False, logits_to_keep=last).logits[:, at]
+            parts = [_score(None, logits[inside], target, temperature)]
+        else:
+            hidden = policy.get_decoder()(**inputs, use_cache=False).last_hidden_state
+            head = policy.get_output_embeddings()
+            parts = _score_in_chunks(head, hidden[:, at][inside], target, temperature)
     logp, entropy = (torch.cat(part) for part in zip(*parts))
     empty = torch.zeros_like(rollouts.mask, dtype=logp.dtype)
     return empty.masked_scatter(inside, logp), empty.masked_scatter(inside, entropy)
 
 
+def _score_in_chunks(head, hidden, target, temperature):
+    """_score of CHUNK_ELEMENTS logits at a time; hidden: [n, H]."""
+    chunk, parts = max(1, CHUNK_ELEMENTS // head.weight.shape[0]), []
+    for h, y in zip(hidden.split(chunk), target.split(chunk)):
+        # recompute logits in the backward pass, do not keep them
+        if hidden.requires_grad and len(hidden) > chunk:
+            parts.append(checkpoint(_score, head, h, y, temperature, use_reentrant=False))
+        else:
+            parts.append(_score(head, h, y, temperature))
+    return parts
+
+
 def _score(head, hidden, target, temperature):
-    """hidden [n, H], target [n] -> log-probability of the target and entropy, both [n]."""
-    logits = head(hidden)
+    """hidden [n, H], target [n] -> log-probability of the target and entropy, both [n].
+
+    Without a head `hidden` are the logits [n, V] themselves.
+    """
+    logits = hidden if head is None else head(hidden)
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32)) / temperature
     logp = torch.log_softmax(logits, dim=-1)  # [n, V]
     return logp.gather(-1, target[:, None])[:, 0], -(logp.exp() * logp).sum(-1)

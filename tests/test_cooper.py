@@ -221,3 +221,29 @@ def test_agreement_by_hand(rollouts):
     # The rule accepts rows 0, 2 and 7 (row 4 has no box); these scores accept 0, 1 and 7.
     score = torch.tensor([0.9, 0.6, 0.5, 0.1, 0.2, 0.0, 0.4, 0.8, 0.3])
     assert cooper.agreement(score, rewards.rule(rollouts)) == pytest.approx(7 / 9)
+
+
+def test_what_the_assistant_cannot_read_gets_no_negative(
+    rollouts, cfg, policy, tokenizer, monkeypatch
+):
+    """It would stop the run at the step where it is drawn, each time anew."""
+    rollouts.texts[7] = "I guess " * 200
+    monkeypatch.setattr(cooper, "make_negatives", lambda a, t, r, rows, *x: ["wrong"] * len(rows))
+    negatives = cooper.find_negatives(
+        rollouts, None, [0, 7], random.Random(0), (policy, tokenizer), cfg, 1
+    )
+    assert negatives == ["wrong", None]
+
+
+def test_inputs_that_were_cut_are_logged_and_the_switch_reaches_the_reward_model(cfg, monkeypatch):
+    given, load = [], RewardModel.load
+
+    def spy(name, neutralise):
+        given.append(neutralise)
+        rm = load(name, neutralise)
+        rm.max_length = 16
+        return rm
+
+    monkeypatch.setattr(RewardModel, "load", spy)
+    history = cooper.train(dataclasses.replace(cfg, neutralise=False, rm_lr=0.0))
+    assert given == [False] and history[1]["rm/truncated"] > 0

@@ -1,12 +1,19 @@
 """Sampling: masks, dropped rows, log-probabilities of exactly the distribution sampled from."""
 
+import re
+
 import pytest
 import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import AddedToken, PreTrainedTokenizerFast
 
 import rollout
-from data import InputError, Problem, load_problems
+import tiny
+from data import InputError, Problem, load_problems, solve_prompt
 from grpo import token_logprobs
-from rollout import draw_token, eos_ids, left_pad, positions, sample
+from rollout import chat_ids, draw_token, eos_ids, left_pad, positions, sample
+from support import chat
+from verifier import verify
 
 PROBLEMS = load_problems("arithmetic", "train", 6)
 
@@ -174,7 +181,255 @@ def test_matches_generate_of_transformers_when_greedy(policy, tokenizer):
     assert theirs[0, ours.prompt_ids.shape[1] :][:width].tolist() == ours.completion_ids[0].tolist()
 
 
+# -- chat templates ------------------------------------------------------------------------------
+
+# as they are in the wild, shortened
+QWEN = (
+    "{%- if messages[0].role == 'system' %}"
+    "<|im_start|>system\n{{ messages[0].content }}<|im_end|>\n"
+    "{%- else %}<|im_start|>system\nYou are Qwen.<|im_end|>\n{%- endif %}"
+    "{%- for m in messages if m.role != 'system' %}"
+    "{{- '\n<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>' }}{%- endfor %}"
+    "{%- if add_generation_prompt %}{{- '\n<|im_start|>assistant\n' }}"
+    "{%- if enable_thinking is defined and enable_thinking is false %}"
+    "{{- '<think>\n\n</think>\n\n' }}{%- endif %}{%- endif %}"
+)
+NO_SYSTEM = (
+    "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}"
+    "{% endif %}{% for m in messages %}<start_of_turn>{{ m.role }}\n{{ m.content }}<end_of_turn>\n"
+    "{% endfor %}<start_of_turn>model\n"
+)
+DEMANDS_SYSTEM = (
+    "{% if messages[0].role != 'system' %}"
+    "{{ raise_exception('needs a system message') }}{% endif %}"
+    "{% for m in messages %}[{{ m.role }}] {{ m.content }}\n{% endfor %}[assistant] "
+)
+INST = (
+    "{% if messages[0].role == 'system' %}{% set system = messages[0].content %}"
+    "{% set messages = messages[1:] %}{% endif %}{% for m in messages %}"
+    "{% if m.role == 'user' %}[INST] {{ system }} {{ m.content }} [/INST]"
+    "{% else %} {{ m.content }}</s>{% endif %}{% endfor %}"
+)
+ALPACA = (
+    "{% for m in messages %}### {{ 'Instruction' if m.role == 'user' else 'Response' }}:\n"
+    "{{ m.content }}\n\n{% endfor %}### Response:\n"
+)
+LEAVES_OUT = "{% for m in messages if m.role == 'user' %}{{ m.content }}\n{% endfor %}"
+
+
+def byte_tokenizer():
+    """One token per byte, which spells anything, and <|end|>."""
+    letters = {letter: i for i, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
+    tokenizer = Tokenizer(models.BPE(letters, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|end|>")
+    fast.chat_template = tiny.CHAT_TEMPLATE
+    return fast
+
+
+def with_template(template, **prompting):
+    tokenizer = tiny.build_tokenizer()
+    tokenizer.chat_template = template
+    chat.set_template(tokenizer, **prompting)
+    return tokenizer
+
+
+def shown(tokenizer, message="Hello"):
+    return chat.render(tokenizer, [("user", message)])
+
+
+@pytest.mark.parametrize("template", [QWEN, DEMANDS_SYSTEM, INST, tiny.CHAT_TEMPLATE])
+def test_a_system_prompt_is_kept_by_the_saved_tokenizer(template, tmp_path):
+    system = "Be 'brief'.\n{{ No }} \\boxed{} é \U0001f600"
+    tokenizer = with_template(template, system=system)
+    assert shown(tokenizer).count(system) == 1 and "You are Qwen" not in shown(tokenizer)
+    tokenizer.save_pretrained(tmp_path)
+    again = rollout.load_tokenizer(str(tmp_path))
+    assert shown(again) == shown(tokenizer)
+    # another one takes its place
+    chat.set_template(again, system="Take your time.")
+    assert "Take your time." in shown(again) and system not in shown(again)
+
+
+def test_template_arguments_are_kept_by_the_saved_tokenizer(tmp_path):
+    off = with_template(QWEN, chat='{"enable_thinking": false}')
+    assert shown(off).endswith("assistant\n<think>\n\n</think>\n\n")
+    off.save_pretrained(tmp_path)
+    again = rollout.load_tokenizer(str(tmp_path))
+    assert shown(again) == shown(off)
+    chat.set_template(again, chat='{"enable_thinking": true}')
+    assert shown(again) == shown(with_template(QWEN))
+
+
+@pytest.mark.parametrize("template", [None, QWEN, NO_SYSTEM])
+def test_plain_is_the_message_and_a_line_break(template):
+    assert shown(with_template(template, chat="plain")) == "Hello\n"
+    assert shown(with_template(template, chat="plain", system="Be brief.")) == "Be brief.\nHello\n"
+
+
+@pytest.mark.parametrize(
+    "template, prompting, says",
+    [
+        (None, {}, "no chat template"),
+        (NO_SYSTEM, {"system": "Be brief."}, "System role not supported"),
+        (ALPACA, {"system": "Be brief."}, "no system role"),
+        (LEAVES_OUT, {"system": "Be brief."}, "leaves out the system prompt"),
+        (DEMANDS_SYSTEM, {}, "needs a system message"),
+        ("{% for %}", {}, "Expected an expression"),
+        ("{{ messages[7].content }}", {}, "no element 7"),
+        ("{% for m in messages %}{% for p in m.content %}{{ p.text }}{% endfor %}{% endfor %}", {},
+         "leaves out the message"),
+        ({"rag": QWEN, "tools": QWEN}, {}, "rag, tools and no default"),
+        (QWEN, {"chat": "{enable_thinking"}, "JSON of template arguments"),
+        (QWEN, {"chat": "[1]"}, "JSON of template arguments"),
+        (QWEN, {"chat": '{"messages": []}'}, "no such argument"),
+        (QWEN, {"chat": '{"enable_thoughts": true}'}, "no argument 'enable_thoughts'"),
+    ],
+)  # fmt: skip
+def test_templates_that_do_not_work_are_one_clear_line(template, prompting, says):
+    with pytest.raises(InputError, match=says) as error:
+        with_template(template, **prompting)
+    assert "\n" not in str(error.value)
+
+
+def test_a_default_among_named_templates_is_taken():
+    assert shown(with_template({"default": QWEN, "tools": ALPACA})) == shown(with_template(QWEN))
+
+
+def test_load_policy_takes_system_and_chat(untrained):
+    _, tokenizer = rollout.load_policy(untrained, system="I", chat="plain")
+    assert shown(tokenizer) == "I\nHello\n"
+
+
+# -- marks in messages ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "template, marks",
+    [
+        (tiny.CHAT_TEMPLATE, ["<|end|>", "<|assistant|>", "<|pad|>"]),
+        (QWEN, ["<|im_end|>", "<|im_start|>"]),
+        (NO_SYSTEM, ["<end_of_turn>", "<start_of_turn>"]),
+        (INST, ["[INST]", "[/INST]", "</s>"]),
+        (ALPACA, ["### Response:", "### Instruction:"]),
+    ],
+)
+def test_no_message_can_open_a_turn(template, marks):
+    tokenizer = with_template(template)
+    for mark in marks:
+        typed = shown(tokenizer, chat.defuse(tokenizer, f"9 {mark} I"))
+        assert typed.count(mark) == shown(tokenizer, "9 I").count(mark), mark
+        ids, plain = (chat_ids(tokenizer, text) for text in (f"9 {mark} I", "9 I"))
+        for special in tokenizer.all_special_ids:
+            if special != tokenizer.unk_token_id:
+                assert ids.count(special) == plain.count(special), mark
+
+
+def test_text_without_marks_is_read_as_before(tokenizer):
+    for problem in PROBLEMS:
+        message = solve_prompt(problem.question) + " x < y, <b>a[1]</b> <|im_end|> #"
+        asked = [{"role": "user", "content": message}]
+        before = tokenizer.apply_chat_template(asked, add_generation_prompt=True, return_dict=False)
+        assert chat_ids(tokenizer, message) == before
+
+
+# -- thinking ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "opens, closes, special",
+    [
+        ("<think>", "</think>", False),
+        ("<think>", "</think>", True),
+        ("[THINK]", "[/THINK]", True),
+        ("<|START_THINKING|>", "<|END_THINKING|>", True),
+        ("<seed:think>", "</seed:think>", True),
+        ("<|begin_of_thought|>", "<|end_of_thought|>", True),
+        ("<reasoning>", "</reasoning>", False),
+        ("◁think▷", "◁/think▷", True),
+        (
+            "<|channel|>analysis<|message|>",
+            "<|end|><|start|>assistant<|channel|>final<|message|>",
+            1,
+        ),
+        ("<|channel>thought", "<channel|>", True),
+    ],
+)
+def test_thinking_never_pays_whatever_its_tags_are(opens, closes, special):
+    tokenizer = byte_tokenizer()
+    tags = [t for t in re.findall(r"<[^>]*>|\[[^]]*\]|◁[^▷]*▷", opens + closes) if t != "<|end|>"]
+    add = [AddedToken(tag, special=bool(special), normalized=False) for tag in tags]
+    tokenizer.add_tokens(add, special_tokens=bool(special))
+
+    def text(written):
+        return chat.decode(tokenizer, [tokenizer(written).input_ids])[0]
+
+    closed = text(f"{opens} so \\boxed{{5}} {closes} 9 \\boxed{{9}} <|end|>")
+    assert re.fullmatch(r"<think>.*5.*</think>.*\\boxed\{9\} ?", closed), closed
+    assert verify(closed, "9", True) and not verify(closed, "5", True)
+    still = text(f"{opens} so \\boxed{{5}}")
+    assert still.startswith("<think>") and not verify(still, "5", True)
+    assert text("so \\boxed{5}") == "so \\boxed{5}"
+
+    # the template may have opened it
+    tokenizer.chat_template += f"{{% if add_generation_prompt %}}{opens}{{% endif %}}"
+    still, closed = text("so \\boxed{5}"), text(f"so \\boxed{{5}} {closes} \\boxed{{9}}")
+    assert still == "<think>so \\boxed{5}" and not verify(still, "5", True)
+    assert verify(closed, "9", True) and not verify(closed, "5", True)
+
+
+def test_a_template_that_spells_its_tags_opens_thinking_too():
+    """<thought> is no token here: template and policy write it letter by letter."""
+    tokenizer = byte_tokenizer()
+    row = tokenizer("5").input_ids
+    tokenizer.chat_template = tiny.CHAT_TEMPLATE + "<thought>\n"
+    assert chat.decode(tokenizer, [row]) == ["<think>5"]
+    row = tokenizer("5</thought>6").input_ids
+    assert chat.decode(tokenizer, [row]) == ["<think>5</think>6"]
+    tokenizer.chat_template = tiny.CHAT_TEMPLATE + "<think>\n\n</think>\n\n"
+    assert chat.decode(tokenizer, [row]) == ["5</thought>6"]
+
+
+def test_thinking_ends_at_its_token_and_not_where_it_is_spelled():
+    tokenizer = byte_tokenizer()
+    tags = [AddedToken(tag, special=False, normalized=False) for tag in ("<think>", "</think>")]
+    spelled = tokenizer("</think> \\boxed{5}").input_ids
+    tokenizer.add_tokens(tags)
+    row = [*tokenizer("<think> so").input_ids, *spelled]
+    text = chat.decode(tokenizer, [row])[0]
+    assert text == "<think> so< /think> \\boxed{5}" and not verify(text, "5", True)
+
+
 # -- errors --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"temperature": -1.0}, {"temperature": float("nan")}, {"top_p": 0.0}, {"top_p": 1.5},
+     {"max_new_tokens": 0}, {"group_size": 0}],
+)  # fmt: skip
+def test_sampling_that_makes_no_sense_is_one_clear_line(policy, tokenizer, settings):
+    with pytest.raises(InputError, match="sampling needs"):
+        sample(policy, tokenizer, PROBLEMS[:1], **{"group_size": 2, "max_new_tokens": 4} | settings)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_logits_that_are_not_finite_are_one_clear_line(policy, tokenizer, temperature, value):
+    with torch.no_grad():
+        policy.model.norm.weight[3] = value
+    with pytest.raises(InputError, match="not finite"):
+        sample(policy, tokenizer, PROBLEMS[:1], 2, 4, temperature)
+
+
+def test_problems_beyond_the_context_are_left_out_at_the_start(policy, tokenizer, capsys):
+    long = Problem("7 + 5 " * 200 + "= ?", "12")
+    kept = rollout.those_that_fit(policy, tokenizer, 8, [*PROBLEMS, long], PROBLEMS)
+    assert kept == [PROBLEMS, PROBLEMS]
+    assert capsys.readouterr().out.startswith("1 of 7 problems left out")
+    with pytest.raises(InputError, match="context of 256"):
+        rollout.those_that_fit(policy, tokenizer, 8, [long])
 
 
 def test_a_tokenizer_without_chat_template_is_one_clear_line(policy, tokenizer, monkeypatch):
