@@ -36,7 +36,7 @@ from data import InputError, neutralise
 from rollout import Rollouts, autocast, device, load_tokenizer
 from support.chat import defuse
 from support.flags import command_line
-from support.models import context_length, load_classifier, pad_id
+from support.models import load_classifier, pad_id, readable_length
 from support.optimize import optimizer_step
 from support.run import finished, rng, save_model
 from support.selfcheck import check_classifier
@@ -99,7 +99,7 @@ class RewardModel:
         self.pad = pad_id(model, tokenizer)
         model.config.pad_token_id = model.config.get_text_config().pad_token_id = self.pad
         self.model, self.tokenizer = model.to(device()).eval(), tokenizer
-        self.max_length = min(max_length, context_length(model.config) or max_length)
+        self.max_length = min(max_length, readable_length(model) or max_length)
         self.batch, self.neutralise = batch, neutralise
         self.truncated = 0  # inputs that had to be cut since truncations() was asked
 
