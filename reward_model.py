@@ -35,7 +35,7 @@ from support.chat import cut_to_fit, defuse
 from support.checks import check_settings
 from support.files import finished, read_json, save_model, settings_note
 from support.flags import command_line
-from support.models import context_length, load_classifier, pad_id
+from support.models import load_classifier, pad_id, readable_length
 from support.optimize import optimizer_step
 from support.progress import progress, say
 from support.run import rng
@@ -99,7 +99,7 @@ class RewardModel:
         self.pad = pad_id(model, tokenizer)
         model.config.pad_token_id = model.config.get_text_config().pad_token_id = self.pad
         self.model, self.tokenizer = model.to(device()).eval(), tokenizer
-        self.max_length = min(max_length, context_length(model.config) or max_length)
+        self.max_length = min(max_length, readable_length(model) or max_length)
         self.batch, self.neutralise = batch, neutralise
         self.truncated = 0  # inputs that had to be cut since truncations() was asked
 

@@ -30,8 +30,8 @@ def set_template(tokenizer, system: str | None = None, chat: str | None = None) 
     chat: None takes the template as it is, "plain" puts the message and a newline in its place,
     other strings are JSON of its arguments. Raises InputError where it does not work as asked.
     """
-    name, template = tokenizer.name_or_path, tokenizer.chat_template
-    own = template
+    name, arguments = tokenizer.name_or_path, _arguments(chat)
+    own = template = tokenizer.chat_template
     if chat == "plain":
         begins = tokenizer("a").input_ids[:1] == [tokenizer.bos_token_id]
         template = ("{{ bos_token }}" if begins else "") + PLAIN
@@ -44,7 +44,7 @@ def set_template(tokenizer, system: str | None = None, chat: str | None = None) 
         )
     elif template is None:
         raise no_template(name)
-    for key, value in _arguments(chat).items():
+    for key, value in arguments.items():
         if not re.search(rf"\b{key}\b", template):
             raise InputError(f"the chat template of {name!r} has no argument {key!r}")
         # repr: literals of Python are those of Jinja. +%} keeps a line break that follows

@@ -226,6 +226,18 @@ def context_length(config) -> int | None:
     return getattr(text, "max_position_embeddings", None) or getattr(text, "max_seq_len", None)
 
 
+def readable_length(model) -> int | None:
+    """Tokens of an input; None where the family has no limit.
+
+    NOTE: positions of RoBERTa's kind begin behind the pad id, so two of them are not there.
+    """
+    tables = [m for n, m in model.named_modules() if n.endswith("position_embeddings")]
+    for table in tables:
+        if getattr(table, "padding_idx", None) is not None:
+            return table.num_embeddings - table.padding_idx - 1
+    return context_length(model.config)
+
+
 def eos_ids(policy, tokenizer) -> list[int]:
     """Every id that ends a completion; instruct models often have two, <|im_end|> and another."""
     declared = policy.generation_config.eos_token_id

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import torch
 
 from support.errors import InputError
-from support.models import one_line
+from support.models import check_prompts, one_line
 
 TOLERANCE = 1e-3  # of log-probabilities; right families are within 1e-5, wrong ones 5e-3 off
 MESSAGES = ("1 + 2 = ?", "12 - 3 + 4 - 5 + 16 - 7 + 8 - 9 + 2 = ?")  # no two tokens alike, in a row
@@ -60,8 +60,10 @@ def check_policy(name: str, policy, tokenizer, sample, token_logprobs, chat_ids)
         policy.own_logits = True  # never wrong
         return f"{name}: sampler and trainer not compared: float32 weights may not fit in memory"
     with one_line(f"{name} ({family}) cannot be sampled here"):
+        prompt = [chat_ids(tokenizer, MESSAGES[0])]
+        check_prompts(policy, prompt, 1)
         with exact(policy), torch.no_grad():
-            ids = torch.tensor([chat_ids(tokenizer, MESSAGES[0])], device=policy.device)
+            ids = torch.tensor(prompt, device=policy.device)
             policy.own_logits = not head_is_all(policy, ids)
         apart = distance(policy, tokenizer, sample, token_logprobs, torch.float32)
         # A router of experts may choose otherwise after a rounding: then float64 tells.

@@ -15,7 +15,7 @@ from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
 from data import InputError, Problem
 from reward_model import RewardModel
-from rollout import load_policy, sample, token_logprobs
+from rollout import load_policy, load_tokenizer, sample, token_logprobs
 from support import selfcheck
 
 PROBLEMS = [Problem("1 + 2 = ?", "3"), Problem("4 + 5 - 3 + 8 - 2 + 1 = ?", "13")]
@@ -279,6 +279,15 @@ def test_a_pad_token_outside_the_embedding_is_not_used(folder):
     assert rm.score(["1 + 2 = ?"], ["3"], ["3"]).isfinite().all()
 
 
+def test_a_tokenizer_of_another_model_is_one_clear_line(folder):
+    tokenizer = load_tokenizer(str(folder))
+    tokenizer.add_tokens(["<|extra|>"])
+    tokenizer.chat_template += "<|extra|>"
+    tokenizer.save_pretrained(folder)
+    with pytest.raises(InputError, match="do not belong together"):
+        load_policy(str(folder))
+
+
 # -- the self-check ------------------------------------------------------------------------------
 
 
@@ -313,7 +322,7 @@ def test_experts_that_are_all_but_tied_are_no_reason_to_refuse(tokenizer, tmp_pa
             weights[name] = gate[:1].expand_as(gate) + tied
     save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
     policy, _ = load_policy(folder)
-    rollouts = sample(policy, tokenizer, PROBLEMS, 8, 16)
+    rollouts = sample(policy, tokenizer, PROBLEMS, 8, 16, generator=noise)
     apart = (token_logprobs(policy, rollouts)[0] - rollouts.logp).abs().max()
     assert apart > 1e-3, "in float32 the check alone would refuse it"
 

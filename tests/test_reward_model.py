@@ -7,7 +7,7 @@ import re
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForSequenceClassification
+from transformers import CONFIG_MAPPING, AutoModelForSequenceClassification
 
 import annotation
 import reward_model
@@ -248,17 +248,20 @@ def test_nothing_to_tell_apart_is_one_clear_line(rm):
         reward_model.fit(rm, EIGHT[::2], reward_model.RewardModelConfig(steps=1))
 
 
-def test_any_one_label_classifier_can_take_the_seat(tmp_path, tokenizer):
-    from transformers import BertConfig, BertForSequenceClassification
-
-    config = BertConfig(
+@pytest.mark.parametrize("kind", ["bert", "roberta", "electra", "xlm-roberta"])
+def test_any_one_label_classifier_can_take_the_seat(kind, tmp_path, tokenizer):
+    config = CONFIG_MAPPING[kind](
         vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=1, num_attention_heads=2,
-        intermediate_size=32, num_labels=1, max_position_embeddings=64,
+        intermediate_size=32, num_labels=1, max_position_embeddings=48, pad_token_id=1,
     )  # fmt: skip
-    BertForSequenceClassification(config).save_pretrained(tmp_path)
+    AutoModelForSequenceClassification.from_config(config).save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
-    score = RewardModel.load(str(tmp_path)).score(*reward_model._columns(EIGHT))
+    rm = RewardModel.load(str(tmp_path))
+    score = rm.score(*reward_model._columns(EIGHT))
     assert score.shape == (8,) and ((score > 0) & (score < 1)).all()
+    # RoBERTa has fewer positions than its config says
+    long = rm.score(["1 + 2 " * 50], ["12"], ["\\boxed{12}"])
+    assert long.isfinite().all() and rm.truncated == 1
 
 
 # -- the template belongs to us --------------------------------------------------------------------
