@@ -48,6 +48,7 @@ from support.checks import ABOVE_0, check_settings
 from support.files import save_model
 from support.flags import command_line
 from support.optimize import norm_stats, optimizer_step
+from support.progress import say
 from support.run import Run, rng, summary, torch_rng
 
 
@@ -244,7 +245,6 @@ class Learner:
 
 def check(cfg: GRPOConfig, **ranges) -> None:
     """Raise InputError for settings that make no sense, see support/checks.py."""
-    # without chance there is nothing to learn from
     check_settings(cfg, temperature=(ABOVE_0, None), **ranges)
     if cfg.minibatches > (rows := cfg.prompts * cfg.group_size):
         raise InputError(f"minibatches must be between 1 and the {rows} completions of a step")
@@ -256,7 +256,7 @@ def start(cfg: GRPOConfig) -> Learner:
     if cfg.train_problems is not None and cfg.train_problems < len(problems):
         problems = rng(cfg.seed, "training set").sample(problems, cfg.train_problems)
     policy, tokenizer = load_policy(cfg.model, system=cfg.system, chat=cfg.chat)
-    print(policy.checked)
+    say(policy.checked)
     problems, held_out = those_that_fit(policy, tokenizer, cfg.max_new_tokens, problems, held_out)
     return Learner(
         policy=policy,

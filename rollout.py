@@ -29,6 +29,7 @@ from support.models import (
     load_tokenizer,
     pad_id,
 )
+from support.progress import say
 from support.selfcheck import autocast, check_policy
 
 
@@ -96,7 +97,7 @@ def those_that_fit(policy, tokenizer, max_new_tokens: int, *lists: list[Problem]
         if not kept[-1]:
             raise InputError(f"all problems exceed {limit}: lower max_new_tokens={max_new_tokens}")
         if len(kept[-1]) < len(problems):
-            print(f"{fit.count(False)} of {len(fit)} problems left out: they exceed {limit}")
+            say(f"{fit.count(False)} of {len(fit)} problems left out: they exceed {limit}")
     return kept
 
 

@@ -30,6 +30,7 @@ RANGES = {
     "group_size": (2, None),
     "max_new_tokens": COUNT,
     "assistant_max_new_tokens": COUNT,
+    "judge_max_new_tokens": COUNT,
     "max_retries": FROM_0,
     "batch": COUNT,
     # greedy at 0; while training it must be above

@@ -520,7 +520,7 @@ def test_a_folder_with_another_run_is_refused_before_the_votes(untrained, tmp_pa
 @pytest.mark.parametrize("field", ["votes", "train_problems"])
 def test_numbers_below_one_are_refused(untrained, tmp_path, field):
     with pytest.raises(InputError, match="at least 1"):
-        grpo.start(short_run(untrained, tmp_path, **{field: 0}))
+        grpo.train(short_run(untrained, tmp_path, **{field: 0}))
 
 
 def test_one_shot_trains_on_one_problem_that_depends_on_the_seed(untrained, tmp_path):

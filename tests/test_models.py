@@ -186,7 +186,9 @@ def change_weights(folder, change) -> None:
 
 
 def change_json(path, **settings) -> None:
-    path.write_text(json.dumps(json.loads(path.read_text()) | settings))
+    path.write_text(
+        json.dumps(json.loads(path.read_text(encoding="utf-8")) | settings), encoding="utf-8"
+    )
 
 
 def rename(prefix):
@@ -252,7 +254,7 @@ def test_configs_that_make_no_sense_are_one_clear_line(folder, settings):
 
 
 def test_an_adapter_and_a_reward_model_are_no_policies(folder, untrained, tokenizer, tmp_path):
-    (folder / "adapter_config.json").write_text("{}")
+    (folder / "adapter_config.json").write_text("{}", encoding="utf-8")
     with pytest.raises(InputError, match="PEFT adapter"):
         load_policy(str(folder))
     RewardModel.load(untrained).model.save_pretrained(tmp_path / "rm")

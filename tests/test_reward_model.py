@@ -224,7 +224,7 @@ def test_a_judge_that_does_not_answer_is_one_clear_line(untrained, monkeypatch, 
     )
     annotation.make_examples(cfg)
     assert set(limits) == {77}
-    said = capsys.readouterr().out.strip().splitlines()
+    said = capsys.readouterr().err.strip().splitlines()
     assert len(said) == 1 and "neither Yes nor No on 4 of the first 4" in said[0]
 
 

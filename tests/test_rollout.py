@@ -427,7 +427,7 @@ def test_problems_beyond_the_context_are_left_out_at_the_start(policy, tokenizer
     long = Problem("7 + 5 " * 200 + "= ?", "12")
     kept = rollout.those_that_fit(policy, tokenizer, 8, [*PROBLEMS, long], PROBLEMS)
     assert kept == [PROBLEMS, PROBLEMS]
-    assert capsys.readouterr().out.startswith("1 of 7 problems left out")
+    assert capsys.readouterr().err.startswith("1 of 7 problems left out")
     with pytest.raises(InputError, match="context of 256"):
         rollout.those_that_fit(policy, tokenizer, 8, [long])
 
