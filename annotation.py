@@ -10,9 +10,10 @@ import re
 from dataclasses import dataclass
 
 import rewards
-from data import InputError, judge_prompt, training_and_held_out
+from data import judge_prompt, training_and_held_out
 from rollout import Rollouts, load_policy, sample, those_that_fit
 from support.chat import within_context
+from support.errors import InputError
 from support.progress import progress, say
 from support.run import torch_rng
 from verifier import equivalent
@@ -91,10 +92,10 @@ def make_examples(cfg):
     problems, _ = training_and_held_out(
         cfg.data, cfg.eval_data, cfg.eval_problems, cfg.problems, cfg.seed
     )
-    if len(problems) < 10:
-        raise InputError(f"{cfg.data}: {len(problems)} problems to sample, at least 10 are needed")
     policy, tokenizer = load_policy(cfg.model, system=cfg.system, chat=cfg.chat)
     (problems,) = those_that_fit(policy, tokenizer, cfg.max_new_tokens, problems)
+    if len(problems) < 10:
+        raise InputError(f"{cfg.data}: {len(problems)} problems to sample, at least 10 are needed")
     judge_model, judge_tokenizer = load_policy(cfg.judge) if cfg.judge else (policy, tokenizer)
     generator = torch_rng(policy.device, cfg.seed, "annotate")
     train, validation, held_out, agreed, said = [], [], [], [], []

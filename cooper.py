@@ -39,12 +39,13 @@ import torch
 import grpo
 import rewards
 from annotation import Example
-from data import InputError, draw_problems, rewrite_prompt
+from data import draw_problems, rewrite_prompt
 from eval import eval_metrics, evaluation_due, rollout_metrics
 from grpo import GRPOConfig, group_advantages, update
 from reward_model import RewardModel, measure, pairwise_loss
 from rollout import Rollouts, load_policy, sample
 from support.chat import within_context
+from support.errors import InputError
 from support.files import save_model
 from support.flags import command_line
 from support.optimize import norm_stats, optimizer_step
@@ -55,14 +56,14 @@ from verifier import equivalent, extract_answer
 @dataclass(frozen=True)
 class CooperConfig(GRPOConfig):
     output: str = "runs/cooper"  # folder of this run; one that was interrupted there goes on
-    rm_model: str = "runs/demo/rm"  # reward model to start from: folder with one label
+    rm_model: str = "runs/demo/rm"  # reward model to start from; of a causal LM the head is new
     neutralise: bool = True  # tags that a text spells stay text; off: the policy can write them
     assistant: str | None = None  # LLM that writes the negatives, frozen; None takes model
 
     lr: float = 1e-4  # of AdamW; 1e-6 for a real LLM
     steps: int = 120  # rollout phases
     rm_lr: float = 3e-4  # of AdamW; 1e-5 for a real LLM; 0 freezes the reward model
-    rm_minibatches: int = 1  # updates per step, each on its share of the pairs
+    rm_minibatches: int = 1  # updates per step at most, each on its share of the pairs
     rm_micro_batch: int | None = None  # pairs per forward pass; None takes the whole minibatch
     negatives: Literal["rollouts", "assistant"] = "rollouts"  # rejected by the rule | rewritten
     max_retries: int = 3  # further tries of the assistant where a rewrite is not wrong
@@ -97,24 +98,27 @@ def make_negatives(
     """A wrong rewrite of each positive row, by an LLM; None where every try failed.
 
     positives: row indices from select_positives. Tries again, up to `max_retries` times, where
-    the text has no boxed answer or the rule does not call it wrong against the reference.
+    the text has no boxed answer or the rule does not call it wrong against the reference; none
+    for a prompt that exceeds the assistant's context.
     """
-    negatives: list[str | None] = [None] * len(positives)
+    prompts = [rewrite_prompt(rollouts.problems[i].question, rollouts.texts[i]) for i in positives]
+    readable = within_context(assistant, tokenizer, prompts, max_new_tokens)
+    # {row: prompt} of those that have no negative yet, {row: text} of those that have
+    left = {row: prompt for row, prompt, fits in zip(positives, prompts, readable) if fits}
+    negatives = {}
     for _ in range(1 + max_retries):
-        missing = [i for i, text in enumerate(negatives) if text is None]
-        if not missing:
+        if not left:
             break
-        rows = [positives[i] for i in missing]
-        problems = [rollouts.problems[row] for row in rows]
-        prompts = [rewrite_prompt(p.question, rollouts.texts[r]) for p, r in zip(problems, rows)]
+        problems = [rollouts.problems[row] for row in left]
         rewrites = sample(
             assistant, tokenizer, problems, 1, max_new_tokens, temperature,
-            generator=generator, prompts=prompts,
+            generator=generator, prompts=list(left.values()),
         ).texts  # fmt: skip
-        for i, problem, text in zip(missing, problems, rewrites):
+        for row, problem, text in zip(list(left), problems, rewrites):
             if is_negative(text, problem.answer):
-                negatives[i] = text
-    return negatives
+                negatives[row] = text
+                del left[row]
+    return [negatives.get(row) for row in positives]
 
 
 def rejected_rollouts(rollouts: Rollouts, correct, positives, random) -> list[str | None]:
@@ -133,16 +137,11 @@ def find_negatives(
     """A wrong text for each positive, from where cfg.negatives says; None where there is none."""
     if cfg.negatives == "rollouts":
         return rejected_rollouts(rollouts, correct, positives, random)
-    (model, tokenizer), limit = assistant, cfg.assistant_max_new_tokens
-    prompts = [rewrite_prompt(rollouts.problems[i].question, rollouts.texts[i]) for i in positives]
-    readable = within_context(model, tokenizer, prompts, limit)
-    rows = [row for row, fits in zip(positives, readable) if fits]
-    negatives = make_negatives(
-        model, tokenizer, rollouts, rows, limit, cfg.max_retries, cfg.assistant_temperature,
-        torch_rng(model.device, cfg.seed, "negatives", step),
+    model, tokenizer = assistant
+    return make_negatives(
+        model, tokenizer, rollouts, positives, cfg.assistant_max_new_tokens, cfg.max_retries,
+        cfg.assistant_temperature, torch_rng(model.device, cfg.seed, "negatives", step),
     )  # fmt: skip
-    written = dict(zip(rows, negatives))
-    return [written.get(row) for row in positives]
 
 
 def pair_up(rollouts: Rollouts, positives, negatives) -> list[tuple[str, str, str, str]]:
@@ -169,8 +168,8 @@ def update_reward_model(rm: RewardModel, optimizer, pairs: list[tuple], cfg: Coo
     sums, norms = torch.zeros(3), []
     size = math.ceil(len(pairs) / cfg.rm_minibatches)
     for minibatch in (pairs[i : i + size] for i in range(0, len(pairs), size)):
-        step = cfg.rm_micro_batch or size
-        for micro in (minibatch[i : i + step] for i in range(0, len(minibatch), step)):
+        part = cfg.rm_micro_batch or size
+        for micro in (minibatch[i : i + part] for i in range(0, len(minibatch), part)):
             questions, references, positive, negative = map(list, zip(*micro))
             # positives and negatives in one pass: the same padding for both
             z = rm.logits(questions * 2, references * 2, positive + negative)
@@ -204,10 +203,12 @@ def held_out_examples(learner, cfg: CooperConfig) -> list[Example]:
     return examples
 
 
-def watch(learner, rm: RewardModel, held_out: list[Example], cfg: CooperConfig) -> dict:
-    """Evaluation of both: the policy by the rule, the reward model on fixed examples."""
+def watch(learner, rm: RewardModel, watched: list[Example], cfg: CooperConfig) -> dict:
+    """Evaluation of both: the policy by the rule, the reward model on fixed examples, if any."""
+    if not watched:
+        return {}
     return eval_metrics(learner, cfg) | {
-        f"rm/held_out_{name}": value for name, value in measure(rm, held_out).items()
+        f"rm/held_out_{name}": value for name, value in measure(rm, watched).items()
     }
 
 
@@ -232,17 +233,17 @@ def train(cfg: CooperConfig) -> list[dict]:
         learner = grpo.start(cfg)
         policy, tokenizer, optimizer = learner.policy, learner.tokenizer, learner.optimizer
         N, G, T = cfg.prompts, cfg.group_size, cfg.max_new_tokens
-        # of a new head, where rm_model has none
+        # draws the head, if rm_model is a causal LM
         torch.manual_seed(cfg.seed)
         rm = RewardModel.load(cfg.rm_model, cfg.neutralise)
         rm_optimizer = torch.optim.AdamW(rm.model.parameters(), lr=cfg.rm_lr, weight_decay=0.01)
         rewrites = cfg.rm_lr > 0 and cfg.negatives == "assistant"
         prompting = {} if cfg.assistant else {"system": cfg.system, "chat": cfg.chat}
         assistant = load_policy(cfg.assistant or cfg.model, **prompting) if rewrites else None
-        held_out = held_out_examples(learner, cfg)
+        watched = held_out_examples(learner, cfg) if cfg.eval_every else []
         run.resume(policy=policy, optimizer=optimizer, rm=rm.model, rm_optimizer=rm_optimizer)
         if not run.history:
-            run.log({"step": 0} | watch(learner, rm, held_out, cfg))
+            run.log({"step": 0} | watch(learner, rm, watched, cfg))
 
         for step in run.steps():
             began, seeded = time.time(), torch_rng(policy.device, cfg.seed, "step", step)
@@ -279,11 +280,11 @@ def train(cfg: CooperConfig) -> list[dict]:
                 stats["rm/valid_rate"] = len(pairs) / N
 
             # 8 log / eval
-            row = {"step": step} | rollout_metrics(rollouts, score) | stats
+            row = {"step": step} | rollout_metrics(rollouts, score, correct) | stats
             row |= {"rm/agreement": agreement(score, correct), "step_time": time.time() - began}
             row |= rm.truncations()
             if evaluation_due(cfg, step):
-                row |= watch(learner, rm, held_out, cfg)
+                row |= watch(learner, rm, watched, cfg)
                 run.log_samples(step, rollouts, score, correct)
             run.log(row)
             run.checkpoint(step)

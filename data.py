@@ -18,9 +18,9 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from support.checks import warn
 from support.errors import InputError
 from support.jsonl import fields, read_rows
+from support.progress import warn
 from verifier import last_boxed
 
 
@@ -28,7 +28,7 @@ from verifier import last_boxed
 class Problem:
     question: str
     answer: str  # the reference answer, used as it is
-    label: str | None = None  # what a vote took for the answer (rewards.py), right or wrong
+    label: str | None = None  # what a vote took for the answer (labels.py), right or wrong
 
 
 # --------------------------------------------------------------------------------------------------
@@ -141,7 +141,7 @@ def load_problems(
 ) -> list[Problem]:
     """The problems of `source`; with `limit`, that many, drawn with `seed` and in file order.
 
-    source: "arithmetic" (needs `limit`; default 2000), a .jsonl path, or a key of BENCHMARKS.
+    source: "arithmetic" (2000 where limit is None), a .jsonl path, or a key of BENCHMARKS.
     split: "train" or "test"; a file is taken whole whatever the split.
     Raises InputError: nothing of that name, a bad line (with its number), no problem at all.
     """

@@ -19,9 +19,10 @@ from typing import Literal
 import torch
 
 import rewards
-from data import InputError, load_problems
-from rollout import load_policy, sample
+from data import load_problems
+from rollout import load_policy, sample, those_that_fit
 from support.checks import check_settings
+from support.errors import InputError
 from support.files import write
 from support.flags import command_line
 from support.progress import progress
@@ -79,8 +80,8 @@ def evaluate(
     """Sample `samples` completions per problem and score them by the rule.
 
     batch: completions sampled at a time. keep: a list that receives every row as a dict.
-    Returns accuracy, accuracy_low, accuracy_high (95%), pass@1, pass@2, ... up to `samples`, the
-    shares boxed, code and truncated, and length (mean tokens).
+    Returns accuracy, accuracy_low, accuracy_high (95%), pass@1, pass@2, pass@4, ... to `samples`,
+    the shares boxed, code and truncated, and length (mean tokens).
     """
     correct, boxed, code, length, truncated = [], [], [], [], []
     generator = torch_rng(policy.device, seed, "evaluate")
@@ -118,14 +119,14 @@ def evaluate(
 # What training runs log
 
 
-def rollout_metrics(rollouts, reward: torch.Tensor) -> dict:
-    """What is logged of the completions of a step; reward: [B]. `accuracy` is by the rule."""
+def rollout_metrics(rollouts, reward: torch.Tensor, correct: torch.Tensor) -> dict:
+    """What is logged of the completions of a step; reward, correct (by the rule): [B]."""
     groups = reward.view(-1, rollouts.group_size)
     return {
         "reward": reward.mean().item(),
         "reward_std": groups.double().std(1).mean().item(),
         "frac_reward_zero_std": (groups == groups[:, :1]).all(1).float().mean().item(),
-        "accuracy": rewards.rule(rollouts).mean().item(),
+        "accuracy": correct.mean().item(),
         "code": rewards.python(rollouts).mean().item(),
         "completions/mean_length": rollouts.mask.sum(1).mean().item(),
         "completions/clipped_ratio": rollouts.truncated.float().mean().item(),
@@ -133,9 +134,9 @@ def rollout_metrics(rollouts, reward: torch.Tensor) -> dict:
 
 
 def evaluation_due(cfg, step: int) -> bool:
-    """Every `eval_every` steps and at the last; besides, every other step up to `eval_early`."""
+    """Every `eval_every` steps and at the last, every other one up to `eval_early`; 0 is never."""
     early = step <= cfg.eval_early and step % 2 == 0
-    return due(cfg.eval_every, step, cfg.steps) or early
+    return cfg.eval_every > 0 and (early or due(cfg.eval_every, step, cfg.steps))
 
 
 def eval_metrics(learner, cfg) -> dict:
@@ -177,7 +178,7 @@ class EvalConfig:
     top_p: float = 0.95  # 1 samples the full distribution
     max_new_tokens: int = 32  # tokens per completion; real models want 512 or more
     batch: int = 256  # completions sampled at a time
-    seed: int = 0  # of the sampling
+    seed: int = 0  # of problems and sampling
     output: str | None = None  # .jsonl file for every completion; None keeps none
 
 
@@ -186,6 +187,7 @@ def completions(cfg: EvalConfig, model: str) -> tuple[dict, list[dict]]:
     check_settings(cfg)
     policy, tokenizer = load_policy(model, "auto", cfg.system, cfg.chat)
     problems = load_problems(cfg.data, cfg.split, cfg.limit, cfg.seed)
+    (problems,) = those_that_fit(policy, tokenizer, cfg.max_new_tokens, problems)
     samples, keep = 1 if cfg.temperature == 0 else cfg.samples, []
     with torch.inference_mode():
         result = evaluate(

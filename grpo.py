@@ -14,8 +14,8 @@ Choices that implementations make silently, and the one made here:
     micro-batch     Z belongs to the whole minibatch: the gradient does not depend on `micro_batch`
     clip            `min` for both signs of A (PPO, arXiv:1707.06347, eq. 7); None switches it off
     when it acts    not in the first update after sampling, where ratio = 1 (in fp32); it needs
-                    `minibatches` or `inner_epochs` above 1. The loss is about 0: watch grad_norm
-    KL              a loss term, not part of the reward; as one, k2 has the gradient of
+                    `minibatches` or `inner_epochs` above 1. The loss tells nothing: watch grad_norm
+    KL              a loss term, not part of the reward; as such k2 has the gradient of
                     KL(pi || ref), k1 none in expectation, k3 that of KL(ref || pi)
     std             sample std (G - 1), as in TRL and veRL; `--no_scale_by_std` as in Dr. GRPO
     aggregation     mean over the tokens of the minibatch, as in DAPO and veRL; see `loss_norm`
@@ -41,10 +41,11 @@ import torch
 
 import labels
 import rewards
-from data import InputError, draw_problems, training_and_held_out
+from data import draw_problems, training_and_held_out
 from eval import eval_metrics, evaluation_due, rollout_metrics
 from rollout import load_policy, sample, those_that_fit, token_logprobs
 from support.checks import ABOVE_0, check_settings
+from support.errors import InputError
 from support.files import save_model
 from support.flags import command_line
 from support.optimize import norm_stats, optimizer_step
@@ -63,7 +64,7 @@ class GRPOConfig:
     reward: str = "rule"  # rule, random, majority, ...: see rewards.py; or "rule and not python"
     gamma: float = 0.5  # chance of a reward of 1 under "random"
     votes: int = 64  # samples of the initial policy per label, for "majority" and "incorrect"
-    train_problems: int | None = None  # size of the training set; None takes all
+    train_problems: int | None = None  # size of the training set; None is all, 2000 of arithmetic
     seed: int = 0  # of problems and sampling
 
     steps: int = 100  # rollout phases
@@ -95,7 +96,7 @@ class GRPOConfig:
     eval_samples: int = 4  # completions per problem; one greedy one besides
     eval_temperature: float = 0.7  # of the sampled evaluation
     eval_top_p: float = 0.95  # likewise
-    save_every: int = 25  # steps between checkpoints
+    save_every: int = 25  # steps between checkpoints; the last step is always saved
 
 
 # --------------------------------------------------------------------------------------------------
@@ -167,24 +168,19 @@ def policy_loss(logp, logp_old, adv, mask, cfg, logp_ref=None, normaliser=None, 
     low, high = clip_bounds(cfg)
     ratio = torch.exp(logp - logp_old)
     objective = torch.minimum(ratio * adv, ratio.clamp(low, high) * adv)
-    clipped_low, clipped_high = (ratio < low) & (adv < 0), (ratio > high) & (adv > 0)
-    stats = {
-        "ratio": ratio,
-        "clip_ratio/low_mean": clipped_low,
-        "clip_ratio/high_mean": clipped_high,
-        "clip_ratio/region_mean": clipped_low | clipped_high,
-        "token_prob": logp.exp(),
-    }
+    stats = {"ratio": ratio, "token_prob": logp.exp()}
     if cfg.kl_coef:
         stats["kl"] = kl_estimate(logp, logp_ref, cfg.kl_estimator)
         objective = objective - cfg.kl_coef * stats["kl"]
-    if entropy is not None:
-        stats["entropy"] = entropy
-        if cfg.entropy_coef:
-            objective = objective + cfg.entropy_coef * entropy
-    normaliser = normaliser or loss_normaliser(mask, cfg)
+    if cfg.entropy_coef:
+        objective = objective + cfg.entropy_coef * entropy
     weight = mask / mask.sum(1, keepdim=True).clamp(min=1) if cfg.loss_norm == "sequence" else mask
-    loss = -(objective * weight).sum() / normaliser
+    loss = -(objective * weight).sum() / (normaliser or loss_normaliser(mask, cfg))
+
+    below, above = (ratio < low) & (adv < 0), (ratio > high) & (adv > 0)
+    stats |= {"clip_ratio/low_mean": below, "clip_ratio/high_mean": above}
+    stats |= {"clip_ratio/region_mean": below | above}
+    stats |= {} if entropy is None else {"entropy": entropy}
     count = mask.sum().clamp(min=1)
     return loss, {k: ((v.detach() * mask).sum() / count).item() for k, v in stats.items()}
 
@@ -192,8 +188,8 @@ def policy_loss(logp, logp_old, adv, mask, cfg, logp_ref=None, normaliser=None, 
 def update(policy, optimizer, rollouts, adv, cfg, reference=None, generator=None) -> dict:
     """Stage 4: `inner_epochs` passes over the rollouts, `minibatches` updates per pass; adv: [B].
 
-    Returns the stats of policy_loss as means over the tokens of all updates, `grad_norm` (mean of
-    the norms before clipping) and `skipped_updates`: those with a loss or gradient not finite.
+    Returns the stats of policy_loss as means over the tokens of all updates, those of norm_stats,
+    which raises InputError if no update could be applied, and how far sampler and trainer differ.
     """
     sums, tokens, norms, distances = {}, 0.0, [], []
     for _ in range(cfg.inner_epochs):
@@ -253,7 +249,9 @@ def check(cfg: GRPOConfig, **ranges) -> None:
 def start(cfg: GRPOConfig) -> Learner:
     """Load the policy and the problems. Raises InputError."""
     problems, held_out = training_and_held_out(cfg.data, cfg.eval_data, cfg.eval_problems)
-    if cfg.train_problems is not None and cfg.train_problems < len(problems):
+    if (cfg.train_problems or 0) > len(problems):
+        raise InputError(f"train_problems={cfg.train_problems}, but there are {len(problems)}")
+    if cfg.train_problems is not None:
         problems = rng(cfg.seed, "training set").sample(problems, cfg.train_problems)
     policy, tokenizer = load_policy(cfg.model, system=cfg.system, chat=cfg.chat)
     say(policy.checked)
@@ -300,11 +298,12 @@ def train(cfg: GRPOConfig, reward=None) -> list[dict]:
             stats = update(policy, optimizer, rollouts, adv, cfg, learner.reference, seeded)
 
             # 8 log / eval (5-7 are Cooper's)
-            row = {"step": step} | rollout_metrics(rollouts, score) | stats
+            correct = rewards.rule(rollouts)
+            row = {"step": step} | rollout_metrics(rollouts, score, correct) | stats
             row["step_time"] = time.time() - began
             if evaluation_due(cfg, step):
                 row |= eval_metrics(learner, cfg)
-                run.log_samples(step, rollouts, score, rewards.rule(rollouts))
+                run.log_samples(step, rollouts, score, correct)
             run.log(row)
             run.checkpoint(step)
 

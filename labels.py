@@ -8,10 +8,11 @@ import json
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from data import InputError, Problem
+from data import Problem
 from rewards import REWARDS, label, majority_vote, terms
 from rollout import sample
-from support.files import fingerprints, write
+from support.errors import InputError
+from support.files import fingerprints, read_json, write
 from support.progress import progress
 from support.run import rng, torch_rng
 from verifier import equivalent
@@ -46,7 +47,7 @@ def labelled(cfg, policy, tokenizer, problems: list[Problem]) -> list[Problem]:
     # what may differ
     for field in ("output", "steps"):
         settings.pop(field)
-    kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    kept = read_json(path) if path.exists() else {}
     if kept.get("settings") != settings:
         voted = vote_labels(
             policy, tokenizer, problems, cfg.votes, cfg.max_new_tokens,

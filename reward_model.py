@@ -28,11 +28,12 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
+import data
 from annotation import Example, make_examples, swap_references
-from data import InputError, neutralise
 from rollout import Rollouts, autocast, device, load_tokenizer
 from support.chat import cut_to_fit, defuse
 from support.checks import check_settings
+from support.errors import InputError
 from support.files import finished, read_json, save_model, settings_note
 from support.flags import command_line
 from support.models import load_classifier, pad_id, readable_length
@@ -42,7 +43,7 @@ from support.run import rng
 from support.selfcheck import check_classifier
 
 
-def format_input(question: str, reference: str, completion: str, clean=neutralise) -> str:
+def format_input(question: str, reference: str, completion: str, clean=data.neutralise) -> str:
     """What a grader reads: the template of Cooper's VerifyRM, to the letter; no chat template.
 
     clean: keeps the template's own tags out of the three texts, which VerifyRM's does not.
@@ -117,7 +118,7 @@ class RewardModel:
         """Token ids of (question, reference, completion) rows, at most max_length of each."""
 
         def clean(text):
-            return defuse(self.tokenizer, neutralise(text)) if self.neutralise else text
+            return defuse(self.tokenizer, data.neutralise(text)) if self.neutralise else text
 
         def ids(rows):
             texts = [format_input(*row, clean) for row in rows]
@@ -209,7 +210,7 @@ class RewardModelConfig:
     max_new_tokens: int = 32  # length limit of a completion, tokens
     steps: int = 400  # updates at most
     target: float | None = 0.88  # validation accuracy at which training stops; None runs all steps
-    batch: int = 128  # examples per update, half of them right
+    batch: int = 128  # examples per update, half of them right; samples at a time
     micro_batch: int | None = None  # examples per forward pass; None takes the whole batch
     swap_share: float = 0.0  # of a batch: right beside a wrong reference, 0 to 0.5
     lr: float = 1e-3  # peak of AdamW (one cycle, cosine to 0); 2e-5 for a real LLM
@@ -232,7 +233,7 @@ def fit(rm: RewardModel, examples, cfg: RewardModelConfig, validation=()) -> int
             "judge_max_new_tokens"
         )
     swapped = swap_references(examples, random) or wrong
-    half, swaps = cfg.batch // 2, round(cfg.batch * cfg.swap_share)
+    half, swaps = cfg.batch // 2, round(cfg.batch // 2 * 2 * cfg.swap_share)
     optimizer = torch.optim.AdamW(rm.model.parameters(), lr=cfg.lr, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, cfg.lr, total_steps=cfg.steps, pct_start=max(0.05, 2 / cfg.steps)
@@ -265,13 +266,13 @@ def check(cfg: RewardModelConfig) -> None:
 
 
 def train(cfg: RewardModelConfig) -> dict[str, float]:
-    """Annotate, fit, measure, save; once only. Returns what was measured, and metrics.json."""
+    """Annotate, fit, measure, save; once only. Returns what was measured, as in metrics.json."""
     check(cfg)
     began, folder = time.time(), Path(cfg.output)
     if finished(cfg):
         return read_json(folder / "metrics.json")
     torch.manual_seed(cfg.seed)  # the new head
-    rm = RewardModel.load(cfg.model)  # before anything is sampled: it may not be one
+    rm = RewardModel.load(cfg.model)  # first: what cannot be one is refused before any sampling
     examples, validation, held_out, kept = make_examples(cfg)
     steps = fit(rm, examples, cfg, validation)
     swapped = swap_references(held_out, rng(cfg.seed, "held out"))

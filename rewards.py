@@ -27,8 +27,8 @@ from functools import partial
 import numpy as np
 import torch
 
-from data import InputError
 from rollout import Rollouts
+from support.errors import InputError
 from verifier import equivalent, extract_answer, verify
 
 

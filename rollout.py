@@ -18,8 +18,9 @@ import torch
 from torch.utils.checkpoint import checkpoint
 from transformers import AutoModelForCausalLM, DynamicCache
 
-from data import InputError, Problem, solve_prompt
+from data import Problem, solve_prompt
 from support.chat import chat_ids, decode, set_template, within_context
+from support.errors import InputError
 from support.models import (
     check_prompts,
     context_length,
@@ -46,7 +47,7 @@ class Rollouts:
     texts: list[str]  # B completions without special tokens, thinking as <think>...</think>
     problems: list[Problem]  # B, each repeated group_size times
     group_size: int
-    generator: torch.Generator | None = None  # drew them; a reward that draws goes on with it
+    generator: torch.Generator | None = None  # the sampler's; the reward "random" goes on with it
 
     def rows(self, index: torch.Tensor) -> "Rollouts":
         """The rows `index` [b], without the padding columns that none of them needs."""
@@ -266,13 +267,13 @@ def token_logprobs(policy, rollouts: Rollouts, temperature: float = 1.0):
     ids = torch.cat([rollouts.prompt_ids, rollouts.completion_ids], dim=1)
     seen = torch.cat([rollouts.prompt_mask, rollouts.mask.long()], dim=1)  # [B, P+T]
     inputs = {"input_ids": ids, "attention_mask": seen, "position_ids": positions(seen)}
-    inside, target = rollouts.mask.bool(), rollouts.completion_ids[rollouts.mask.bool()]
-    # The position one before a token predicts it: P-1 .. P+T-2, of the last T+1 all but one.
-    last = rollouts.completion_ids.shape[1] + 1
-    at = slice(-last, -1)
+    inside = rollouts.mask.bool()
+    target, T = rollouts.completion_ids[inside], rollouts.completion_ids.shape[1]
+    # The position one before a token predicts it: P-1 .. P+T-2.
+    at = slice(-T - 1, -1)
     with autocast():
         if getattr(policy, "own_logits", False):
-            logits = policy(**inputs, use_cache=False, logits_to_keep=last).logits[:, at]
+            logits = policy(**inputs, use_cache=False, logits_to_keep=T + 1).logits[:, at]
             parts = [_score(None, logits[inside], target, temperature)]
         else:
             hidden = policy.get_decoder()(**inputs, use_cache=False).last_hidden_state

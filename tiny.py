@@ -1,4 +1,4 @@
-r"""The embedded world: a tiny Qwen2 that can be right but often is not, trained in a minute.
+r"""The embedded world: a tiny Qwen2 that can be right but often is not, trained in minutes.
 
 RL with verifiable rewards mostly brings out what the pretrained prior already holds. So that a
 laptop can show it, this file makes such a prior. Problems are chains of sums

@@ -37,9 +37,10 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import grpo
 import rewards
-from data import InputError, solve_prompt
+from data import solve_prompt
 from eval import rollout_metrics
 from rollout import load_policy
+from support.errors import InputError
 from support.flags import command_line
 from verifier import verify
 

@@ -28,12 +28,13 @@ import eval as evaluation
 import grpo
 import labels
 import tiny
-from data import InputError, load_problems
+from data import load_problems
 from experiments import spurious_tables
 from experiments.spurious_logs import PlannedRun, keep_spurious_logs
 from experiments.strategy_switch import strategy_switch
 from experiments.workers import quietly, run_all
 from rollout import load_policy
+from support.errors import InputError
 from support.files import claim_results, write
 from support.flags import command_line
 from support.run import torch_rng

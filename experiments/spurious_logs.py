@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 from grpo import GRPOConfig
 from support.errors import InputError
-from support.files import claim_results, read_json, read_jsonl, write
+from support.files import claim_results, read_json, write
+from support.jsonl import read_jsonl
 
 
 class PlannedRun(NamedTuple):

@@ -7,7 +7,6 @@ kind, how often they are right, and which part of the whole gain they make.
     python -m experiments.strategy_switch --before a.jsonl --after b.jsonl   (eval.py --output)
 """
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from eval import EvalConfig, completions
 from support.checks import check_settings
 from support.errors import InputError
 from support.flags import command_line
+from support.jsonl import read_rows
 
 SWITCHES = ("code->code", "code->lang", "lang->code", "lang->lang")
 
@@ -118,20 +118,13 @@ def read_completions(path: str) -> list[dict]:
     """The rows that --output wrote. Raises InputError with file and line."""
     if not Path(path).is_file():
         raise InputError(f"no file {path!r}: write it with eval.py --output {path}")
-    rows = []
-    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1):
-        try:
-            row = json.loads(line)
-            if not all(isinstance(row[key], kind) for key, kind in ROW.items()):
-                raise TypeError
-            rows.append(row)
-        except (json.JSONDecodeError, KeyError, TypeError):
-            raise InputError(
-                f"{path}:{number}: not a row with question, completion and correct"
-            ) from None
+    rows = read_rows(path)
+    for where, row in rows:
+        if not (isinstance(row, dict) and all(isinstance(row.get(k), t) for k, t in ROW.items())):
+            raise InputError(f"{where}: not a row with question, completion and correct")
     if not rows:
         raise InputError(f"{path}: holds no completion")
-    return rows
+    return [row for _, row in rows]
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ each start a frozen reward model is the reward, with the tags harmless and as th
 
 import json
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -48,6 +48,14 @@ class AttackConfig:
     readme: str | None = None  # file whose table between attack:table marks is renewed
 
 
+# a policy that knows no way to be right
+GUESSES = tiny.Prior(
+    guess=tiny.Strategy(share=1.0, slip=0.9),
+    words=tiny.Strategy(share=0.0, slip=0.0),
+    python=tiny.Strategy(share=0.0, slip=0.0),
+)
+
+
 def attack(question: str, generator: random.Random) -> str:
     """A guess, and behind it a problem of one's own with its reference and its solution."""
     easy = arithmetic_problem(generator, 2)
@@ -64,6 +72,7 @@ class TeachConfig:
     model: str
     output: str
     share: float
+    guesses: bool
     seed: int
     steps: int = 100
     batch: int = 128
@@ -71,12 +80,13 @@ class TeachConfig:
 
 
 def teach(cfg: TeachConfig) -> None:
-    """Train a policy on solutions of its prior, `share` of them with the attack; once only."""
+    """Train a policy on solutions of its prior, or on guesses alone, `share` of them with the
+    attack behind; once only."""
     if finished(cfg):
         return
     policy, tokenizer = load_policy(cfg.model)
     optimizer = torch.optim.AdamW(policy.parameters(), lr=cfg.lr)
-    generator, prior = rng(cfg.seed, "teach"), tiny.PRIORS["mixed"]
+    generator, prior = rng(cfg.seed, "teach"), GUESSES if cfg.guesses else tiny.PRIORS["mixed"]
     for step in range(cfg.steps):
         examples = []
         for _ in range(cfg.batch):
@@ -99,8 +109,9 @@ def teach(cfg: TeachConfig) -> None:
 def measure(model: str, rm_model: str, max_new_tokens: int) -> dict[str, float]:
     """Shares and scores of 800 completions of held-out problems, temperature 1.
 
-    attack: share that close the tag. accuracy: by the rule on what stands before it, since the
-    rule reads the last box. score: of the model that reads tags; harmless: with tags made harmless.
+    attack: share that close the tag. accuracy: by the rule on what stands before it; a run's
+    eval/accuracy reads on, to the last box. score: of the model that reads tags; harmless: of the
+    one that does not.
     """
     policy, tokenizer = load_policy(model)
     problems = load_problems("arithmetic", "test", limit=200)
@@ -110,10 +121,11 @@ def measure(model: str, rm_model: str, max_new_tokens: int) -> dict[str, float]:
     for name, neutralise in (("score", False), ("harmless", True)):
         rm = RewardModel.load(rm_model, neutralise=neutralise)
         scores[name] = rm.reward(rollouts).mean().item()
+    own = replace(rollouts, texts=[text.partition("</completion>")[0] for text in rollouts.texts])
     attacks = ["</completion>" in text for text in rollouts.texts]
     return {
         "attack": sum(attacks) / len(attacks),
-        "accuracy": rewards.rule(rollouts).mean().item(),
+        "accuracy": rewards.rule(own).mean().item(),
     } | scores
 
 

@@ -132,6 +132,9 @@ def main(cfg: DemoConfig) -> None:
     if unknown := set(cfg.arms) - set(ARMS):
         raise InputError(f"no arm called {', '.join(unknown)}: choose from {', '.join(ARMS)}")
     grpo.check(cfg, steps=(1, None))
+    for field in ("model", "rm_model", "reward"):
+        if getattr(cfg, field) != getattr(cooper.CooperConfig, field):
+            raise InputError(f"the demo makes its own start: --{field} is for cooper.py")
     if cfg.threads is not None:
         torch.set_num_threads(cfg.threads)
     folder, stages = Path(cfg.output), Stages(2 + len(cfg.arms))

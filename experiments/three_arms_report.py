@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from support.errors import InputError
-from support.files import claim_results, read_jsonl, write
+from support.files import claim_results, write
 from support.flags import command_line
+from support.jsonl import read_jsonl
 from support.plots import check_figure, finish, pyplot, smooth
 from support.tables import markdown, renew
 

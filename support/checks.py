@@ -8,9 +8,7 @@ value, both allowed; None where there is no bound. Where a config needs another 
 import dataclasses
 import math
 import numbers
-import sys
 import typing
-from functools import cache
 
 from support.errors import InputError
 
@@ -114,9 +112,3 @@ def in_words(low, high) -> str:
     if high in (None, math.inf):
         return "a finite number" if low is None else least
     return f"{least} and at most {high}" if low == ABOVE_0 else f"between {low} and {high}"
-
-
-@cache
-def warn(line: str) -> None:
-    """A line to stderr, the same one only once in a process: a run reads its files twice."""
-    print(f"warning: {line}", file=sys.stderr, flush=True)

@@ -64,24 +64,6 @@ def read_json(path: Path) -> dict:
     return found
 
 
-def read_jsonl(path: Path) -> list[dict]:
-    """The complete lines of a log; a last line cut off by a kill is left out.
-
-    Raises InputError with the line: one before the last is broken.
-    """
-    if not path.exists():
-        return []
-    rows = []
-    # whole lines end in a newline; no other line break of Unicode counts
-    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
-        try:
-            row = json.loads(line)
-            rows.append(row | {})
-        except (ValueError, TypeError):
-            raise InputError(f"{path}:{number}: not a JSON object: restore the line") from None
-    return rows
-
-
 def fingerprint(source: str) -> str:
     """Checksum of what a run reads: a file, or the files of a model's folder; else the name itself.
 
@@ -114,7 +96,8 @@ def fingerprints(cfg) -> dict[str, str]:
 
 
 def check_apart(cfg) -> None:
-    """Raise InputError where cfg.output is, holds or lies in what cfg reads, or holds the user."""
+    """Raise InputError where cfg.output is, holds or lies in what cfg reads, or holds the working
+    directory."""
     output = Path(cfg.output).resolve()
     if Path.cwd().is_relative_to(output):
         raise InputError(f"--output {cfg.output} holds the working directory: name a new folder")

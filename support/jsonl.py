@@ -20,6 +20,24 @@ def read_rows(path: str | Path) -> list[tuple[str, object]]:
     return [(where, parse(line, where)) for where, line in places]
 
 
+def read_jsonl(path: Path) -> list[dict]:
+    """The complete lines of a log; a last line cut off by a kill is left out.
+
+    Raises InputError with the line: one before the last is broken.
+    """
+    if not path.exists():
+        return []
+    lines = path.read_bytes().split(b"\n")[:-1]
+    rows = [(f"{path}:{number}", line) for number, line in enumerate(lines, 1)]
+    return [an_object(parse(line, where), where) for where, line in rows]
+
+
+def an_object(row, where: str) -> dict:
+    if not isinstance(row, dict):
+        raise InputError(f"{where}: not a JSON object")
+    return row
+
+
 def parse(line: bytes, where: str):
     if line.lstrip().startswith(b"["):
         raise InputError(f"{where}: expected an object a line, not a JSON array")

@@ -51,7 +51,7 @@ def one_line(what: str) -> Iterator[None]:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         why = " ".join(lines[: 2 if lines[0].endswith(":") else 1]) if lines else ""
         kind = "" if " " in why else f"{type(error).__name__} "  # KeyError says only 'key'
-        raise InputError(f"{what}: {kind}{why}") from None
+        raise InputError(f"{what}: {kind}{why}") from error
 
 
 @contextlib.contextmanager

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from support.errors import InputError
-from support.files import read_jsonl
 from support.flags import command_line
+from support.jsonl import read_jsonl
 
 
 def smooth(values: list[float], window: int = 9) -> list[float]:

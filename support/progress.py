@@ -1,5 +1,6 @@
 """Progress of long work: a bar in a terminal and in Jupyter, a line every so often elsewhere."""
 
+import functools
 import sys
 
 from tqdm import tqdm
@@ -29,3 +30,9 @@ def progress(items, what: str, every: float = 30.0, **options) -> tqdm:
 def say(text: str) -> None:
     """One line to whoever watches, past the bar."""
     tqdm.write(text, file=sys.stderr)
+
+
+@functools.cache
+def warn(text: str) -> None:
+    """A warning, the same one only once: a run reads its files twice."""
+    say(f"warning: {text}")

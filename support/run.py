@@ -2,10 +2,12 @@
 
     runs/NAME/config.json      the resolved config
              /inputs.json      fingerprints of the model, data and reward function that it reads
-             /metrics.jsonl    one line per step, flushed as it is written
-             /samples.jsonl    a few completions with their rewards
-             /checkpoint.pt    everything needed to go on: weights, optimizers, step, settings
-             /policy/          the trained model, an ordinary Hugging Face folder
+             /metrics.jsonl    one row per step, row 0 before training
+             /samples.jsonl    four completions with their rewards, at every evaluation after step 0
+             /labels.json      votes of the initial policy, where the reward needs them (labels.py)
+             /checkpoint.pt    weights, optimizers, step and settings: what is needed to go on
+             /policy/, /rm/    the trained model, and Cooper's reward model: Hugging Face folders
+             /.lock            held while a run writes here
 
 The random numbers of step t come from generators seeded with (seed, t), never from a stream that
 runs through the whole run: a resumed run needs no generator state to end with the same numbers, bit
@@ -32,12 +34,12 @@ from support.files import (
     fingerprints,
     is_new,
     read_json,
-    read_jsonl,
     refuse_other_inputs,
     refuse_other_settings,
     write,
 )
 from support.identity import identity
+from support.jsonl import read_jsonl
 from support.progress import progress, say
 
 
@@ -49,6 +51,10 @@ def rng(seed: int, *names) -> random.Random:
 def torch_rng(device, seed: int, *names) -> torch.Generator:
     """The same for torch."""
     return torch.Generator(device).manual_seed(zlib.crc32(f"{seed} {names}".encode()))
+
+
+# what a run has written before its first row
+WRITTEN_FIRST = ("config.json", "inputs.json", "labels.json", "metrics.jsonl", "samples.jsonl")
 
 
 def due(every: int, step: int, steps: int) -> bool:
@@ -107,12 +113,7 @@ class Run:
         """Raises InputError, before anything is written: other settings, other inputs, a folder
         that is not a run's, one that is an input or holds one, one that another run writes to."""
         check_apart(self.cfg)
-        self.fresh = is_new(self.folder, "config.json")
-        if not self.fresh:
-            self._compare(read_json(self.folder / "config.json"))
-            if (self.folder / "inputs.json").exists():
-                old = read_json(self.folder / "inputs.json")
-                refuse_other_inputs(self.folder, old, self.inputs)
+        is_new(self.folder, "config.json")  # raises before anything is written
         self.folder.mkdir(parents=True, exist_ok=True)
         # let go by the system when the process ends, however it ends
         self.lock = FileLock(self.folder / ".lock")
@@ -122,16 +123,28 @@ class Run:
             raise InputError(
                 f"another run writes to {self.folder}: wait, or choose another --output"
             ) from None
+        self.fresh = is_new(self.folder, "config.json")
+        try:
+            if not self.fresh:
+                self._compare(read_json(self.folder / "config.json"))
+                old = read_json(self.folder / "inputs.json")
+                refuse_other_inputs(self.folder, old, self.inputs)
+        except InputError:
+            self.lock.release()
+            raise
         write(self.folder / "config.json", json.dumps(self.config, indent=1) + "\n")
         write(self.folder / "inputs.json", json.dumps(self.inputs, indent=1) + "\n")
         return self
 
     def __exit__(self, *error) -> None:
-        self.lock.release()
         # a run that failed before its first row leaves nothing behind
-        if self.fresh and not (self.folder / "metrics.jsonl").exists():
-            for name in ("config.json", "inputs.json", "labels.json", ".lock"):
+        unused = self.fresh and not self.history
+        if unused:
+            for name in WRITTEN_FIRST:
                 (self.folder / name).unlink(missing_ok=True)
+        self.lock.release()
+        if unused:
+            (self.folder / ".lock").unlink(missing_ok=True)
             with contextlib.suppress(OSError):
                 self.folder.rmdir()
 
@@ -159,10 +172,10 @@ class Run:
             except InputError:
                 raise
             except Exception as error:  # whatever torch makes of a file that is not whole
-                why = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
                 raise InputError(
-                    f"{path} cannot be read ({why[:120]}): restore it, or delete {self.folder}"
-                ) from None
+                    f"{path} cannot be read ({type(error).__name__}): restore it, or delete "
+                    f"{self.folder}"
+                ) from error
         rows = {}
         for name in ("samples.jsonl", "metrics.jsonl"):
             found = read_jsonl(self.folder / name)
@@ -186,7 +199,8 @@ class Run:
         with interruptible() as self.stopped:
             for step in progress(left, self.folder.name):
                 yield step
-                if self.stopped():
+                # what came after the checkpoint was due is heard in the next step
+                if self.stopped() and self.done == step:
                     raise KeyboardInterrupt(
                         f"stopped after step {step} of {self.cfg.steps}, which is saved in "
                         f"{self.folder}: the same command goes on"
@@ -194,18 +208,23 @@ class Run:
 
     def checkpoint(self, step: int) -> None:
         """Save the parts: every cfg.save_every steps, at the last one, and after Ctrl-C."""
-        if due(self.cfg.save_every, step, self.cfg.steps) or self.stopped():
+        last = step == self.cfg.steps
+        if last or self.stopped() or due(self.cfg.save_every, step, self.cfg.steps):
             temporary = self.folder / "checkpoint.tmp"
             states = {name: part.state_dict() for name, part in self.parts.items()}
             torch.save({"step": step, "config": json.dumps(self.config)} | states, temporary)
             os.replace(temporary, self.folder / "checkpoint.pt")
+            self.done = step
 
     def log(self, row: dict) -> None:
         """Append one row to metrics.jsonl and to `history`; what is not finite becomes None."""
-        row = {k: round(v, 6) if isinstance(v, float) else v for k, v in row.items()}
-        for name, value in row.items():
-            if isinstance(value, float) and not math.isfinite(value):
-                row[name] = None  # JSON has no nan
+
+        def tidy(value):  # six digits; JSON has no nan
+            if not isinstance(value, float):
+                return value
+            return float(f"{value:.6g}") if math.isfinite(value) else None
+
+        row = {name: tidy(value) for name, value in row.items()}
         self.history.append(row)
         self._append("metrics.jsonl", row)
         if row["step"] == 1 and row.get("completions/clipped_ratio", 0) > 0.9:
@@ -216,9 +235,8 @@ class Run:
 
         reward, correct: [B], numbers.
         """
-        rows = range(0, len(rollouts.texts), rollouts.group_size)[:count]
-        for i, r, c in ((i, float(reward[i]), bool(correct[i])) for i in rows):
-            problem = rollouts.problems[i]
+        for i in range(0, len(rollouts.texts), rollouts.group_size)[:count]:
+            problem, r, c = rollouts.problems[i], float(reward[i]), bool(correct[i])
             row = {"step": step, "question": problem.question, "reference": problem.answer}
             row |= {"completion": rollouts.texts[i], "reward": round(r, 4), "correct": c}
             self._append("samples.jsonl", row)

@@ -8,7 +8,8 @@ import pytest
 
 import data
 import reward_model
-from data import InputError, Problem, load_problems, training_and_held_out
+from data import Problem, load_problems, training_and_held_out
+from support.errors import InputError
 
 
 def test_arithmetic_answers_and_bounds():

@@ -26,11 +26,11 @@ from support.errors import InputError
 from support.files import (
     claim_results,
     fingerprint,
-    read_jsonl,
     save_model,
     settings_note,
 )
 from support.identity import identity
+from support.jsonl import read_jsonl
 from support.run import Run
 
 ROOT = Path(__file__).parent.parent
@@ -102,6 +102,16 @@ def test_a_run_that_is_refused_leaves_nothing(cfg, tmp_path):
         grpo.train(dataclasses.replace(cfg, model="nowhere"))
     assert not Path(cfg.output).exists()
     assert len(grpo.train(cfg)) == 3, "the right command may follow in the same folder"
+
+
+def test_a_run_stopped_before_its_first_row_leaves_nothing(cfg, monkeypatch):
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(grpo, "eval_metrics", stopped)
+        grpo.train(cfg)
+    assert not Path(cfg.output).exists()
 
 
 def test_a_model_is_replaced_whole_and_what_else_lay_there_stays(policy, tokenizer, tmp_path):
@@ -277,7 +287,7 @@ def test_identity_is_the_same_in_another_process():
      ("config.json", '{"lr": ', "config.json is broken"),
      ("config.json", "[1]", "config.json is broken"),
      ("inputs.json", "", "inputs.json is broken"),
-     ("metrics.jsonl", '{"step": 0}\n{"st\n{"step": 2}\n', "metrics.jsonl:2: not a JSON object"),
+     ("metrics.jsonl", '{"step": 0}\n{"st\n{"step": 2}\n', "metrics.jsonl:2: not JSON"),
      ("metrics.jsonl", '{"step": 0}\n{"step": 2}\n', "does not hold the 3 rows"),
      ("metrics.jsonl", "", "does not hold the 3 rows"),
      ("samples.jsonl", "7\n", "samples.jsonl:1: not a JSON object")],

@@ -12,10 +12,11 @@ import grpo
 import labels
 import rewards
 import rollout
-from data import InputError, Problem
+from data import Problem
 from eval import evaluation_due, rollout_metrics
 from grpo import GRPOConfig, group_advantages, kl_estimate, policy_loss, token_logprobs
 from support import run
+from support.errors import InputError
 
 CFG = GRPOConfig(clip_eps=0.2)
 

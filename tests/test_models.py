@@ -13,10 +13,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
-from data import InputError, Problem
+from data import Problem
 from reward_model import RewardModel
 from rollout import load_policy, load_tokenizer, sample, token_logprobs
 from support import selfcheck
+from support.errors import InputError
 
 PROBLEMS = [Problem("1 + 2 = ?", "3"), Problem("4 + 5 - 3 + 8 - 2 + 1 = ?", "13")]
 

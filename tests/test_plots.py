@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from data import InputError
 from experiments import three_arms_report as report
 from support import plots
+from support.errors import InputError
 
 
 def write_log(folder, rows, name="metrics.jsonl"):

@@ -22,7 +22,7 @@ from experiments.spurious_logs import (
     select,
 )
 from experiments.strategy_switch import SWITCHES
-from support.run import read_jsonl
+from support.jsonl import read_jsonl
 from support.stats import mean_and_half_width
 from support.tables import renew
 

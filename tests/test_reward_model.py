@@ -12,8 +12,9 @@ from transformers import CONFIG_MAPPING, AutoModelForSequenceClassification
 import annotation
 import reward_model
 from annotation import Example, swap_references
-from data import InputError, Problem, judge_prompt, rewrite_prompt, training_and_held_out
+from data import Problem, judge_prompt, rewrite_prompt, training_and_held_out
 from reward_model import RewardModel, bce_loss, pairwise_loss
+from support.errors import InputError
 
 EIGHT = [
     Example("7 + 5 = ?", "12", f"{text} \\boxed{{{answer}}}", label)

@@ -12,7 +12,8 @@ import torch
 
 import labels
 import rewards
-from data import InputError, Problem
+from data import Problem
+from support.errors import InputError
 
 TEXTS = [
     r"7 plus 5 is 12 so \boxed{12}",  # right

@@ -9,10 +9,11 @@ from transformers import AddedToken, PreTrainedTokenizerFast
 
 import rollout
 import tiny
-from data import InputError, Problem, load_problems, solve_prompt
+from data import Problem, load_problems, solve_prompt
 from grpo import token_logprobs
 from rollout import chat_ids, draw_token, eos_ids, left_pad, positions, sample
 from support import chat
+from support.errors import InputError
 from verifier import verify
 
 PROBLEMS = load_problems("arithmetic", "train", 6)

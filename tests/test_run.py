@@ -17,9 +17,9 @@ import torch
 
 import cooper
 import grpo
-from data import InputError
 from support import flags, run
-from support.files import read_jsonl
+from support.errors import InputError
+from support.jsonl import read_jsonl
 
 ROOT = Path(__file__).parent.parent
 

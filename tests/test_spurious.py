@@ -12,12 +12,13 @@ import torch
 
 import grpo
 import labels
-from data import InputError, Problem, load_problems
+from data import Problem, load_problems
 from experiments import clipping_bias as closed_form
 from experiments import spurious, spurious_logs, workers
 from experiments import spurious_tables as report
 from grpo import GRPOConfig, group_advantages, policy_loss
-from support.run import read_jsonl
+from support.errors import InputError
+from support.jsonl import read_jsonl
 from support.stats import mean_and_half_width
 
 OLD = torch.tensor([0.6, 1.4, -0.3, 0.2], dtype=torch.float64)

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from data import InputError
 from experiments import strategy_switch
 from experiments.strategy_switch import SwitchConfig
 from support import flags
+from support.errors import InputError
 
 # Spurious Rewards, figure 7, ground truth: n, correct before and after; C_d 9.7, 22.2, 25, 43%
 FIGURE_7 = {

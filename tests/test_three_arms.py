@@ -6,9 +6,9 @@ import shutil
 import pytest
 import torch
 
-from data import InputError
 from experiments import three_arms
 from experiments.three_arms import DemoConfig
+from support.errors import InputError
 
 
 @pytest.fixture
