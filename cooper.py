@@ -98,27 +98,24 @@ def make_negatives(
     """A wrong rewrite of each positive row, by an LLM; None where every try failed.
 
     positives: row indices from select_positives. Tries again, up to `max_retries` times, where
-    the text has no boxed answer or the rule does not call it wrong against the reference; none
-    for a prompt that exceeds the assistant's context.
+    the text has no boxed answer or the rule does not call it wrong against the reference.
     """
-    prompts = [rewrite_prompt(rollouts.problems[i].question, rollouts.texts[i]) for i in positives]
-    readable = within_context(assistant, tokenizer, prompts, max_new_tokens)
-    # {row: prompt} of those that have no negative yet, {row: text} of those that have
-    left = {row: prompt for row, prompt, fits in zip(positives, prompts, readable) if fits}
-    negatives = {}
+    negatives: list[str | None] = [None] * len(positives)
     for _ in range(1 + max_retries):
-        if not left:
+        missing = [i for i, text in enumerate(negatives) if text is None]
+        if not missing:
             break
-        problems = [rollouts.problems[row] for row in left]
+        rows = [positives[i] for i in missing]
+        problems = [rollouts.problems[row] for row in rows]
+        prompts = [rewrite_prompt(p.question, rollouts.texts[r]) for p, r in zip(problems, rows)]
         rewrites = sample(
             assistant, tokenizer, problems, 1, max_new_tokens, temperature,
-            generator=generator, prompts=list(left.values()),
+            generator=generator, prompts=prompts,
         ).texts  # fmt: skip
-        for row, problem, text in zip(list(left), problems, rewrites):
+        for i, problem, text in zip(missing, problems, rewrites):
             if is_negative(text, problem.answer):
-                negatives[row] = text
-                del left[row]
-    return [negatives.get(row) for row in positives]
+                negatives[i] = text
+    return negatives
 
 
 def rejected_rollouts(rollouts: Rollouts, correct, positives, random) -> list[str | None]:
@@ -137,11 +134,16 @@ def find_negatives(
     """A wrong text for each positive, from where cfg.negatives says; None where there is none."""
     if cfg.negatives == "rollouts":
         return rejected_rollouts(rollouts, correct, positives, random)
-    model, tokenizer = assistant
-    return make_negatives(
-        model, tokenizer, rollouts, positives, cfg.assistant_max_new_tokens, cfg.max_retries,
-        cfg.assistant_temperature, torch_rng(model.device, cfg.seed, "negatives", step),
+    (model, tokenizer), limit = assistant, cfg.assistant_max_new_tokens
+    prompts = [rewrite_prompt(rollouts.problems[i].question, rollouts.texts[i]) for i in positives]
+    readable = within_context(model, tokenizer, prompts, limit)
+    rows = [row for row, fits in zip(positives, readable) if fits]
+    negatives = make_negatives(
+        model, tokenizer, rollouts, rows, limit, cfg.max_retries, cfg.assistant_temperature,
+        torch_rng(model.device, cfg.seed, "negatives", step),
     )  # fmt: skip
+    written = dict(zip(rows, negatives))
+    return [written.get(row) for row in positives]
 
 
 def pair_up(rollouts: Rollouts, positives, negatives) -> list[tuple[str, str, str, str]]:

@@ -543,13 +543,13 @@ def test_accuracy_is_held_against_the_reference_whatever_the_reward(make_rollout
     """With labels, too: the policy is paid for the label, and measured by the answer."""
     texts = [r"I guess \boxed{2}", r"I guess \boxed{3}", r"I guess \boxed{3}", r"\boxed{3}"]
     rollouts = make_rollouts(texts, [Problem("1 + 1 = ?", "2", label="3")], 4)
-    metrics = rollout_metrics(rollouts, rewards.REWARDS["majority"](rollouts))
+    metrics = rollout_metrics(rollouts, rewards.label(rollouts), rewards.rule(rollouts))
     assert (metrics["reward"], metrics["accuracy"]) == (0.75, 0.25)
 
 
 @pytest.mark.parametrize(
     "every, early, steps",
-    [(20, 0, [20, 40, 50]), (20, 6, [2, 4, 6, 20, 40, 50]), (0, 4, [2, 4]), (0, 0, [])],
+    [(20, 0, [20, 40, 50]), (20, 6, [2, 4, 6, 20, 40, 50]), (0, 4, []), (0, 0, [])],
 )
 def test_evaluations_are_close_together_at_first(every, early, steps):
     cfg = GRPOConfig(steps=50, eval_every=every, eval_early=early)
