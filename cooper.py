@@ -46,7 +46,6 @@ from reward_model import RewardModel, measure, pairwise_loss
 from rollout import Rollouts, load_policy, sample
 from support.chat import within_context
 from support.errors import InputError
-from support.files import save_model
 from support.flags import command_line
 from support.optimize import norm_stats, optimizer_step
 from support.run import Run, rng, summary, torch_rng
@@ -159,6 +158,7 @@ def pair_up(rollouts: Rollouts, positives, negatives) -> list[tuple[str, str, st
 # Stage 7
 
 
+@torch.enable_grad()
 def update_reward_model(rm: RewardModel, optimizer, pairs: list[tuple], cfg: CooperConfig) -> dict:
     """Pairwise loss on (question, reference, positive, negative) tuples, `rm_minibatches` updates.
 
@@ -291,8 +291,8 @@ def train(cfg: CooperConfig) -> list[dict]:
             run.log(row)
             run.checkpoint(step)
 
-        save_model(run.folder / "policy", policy, tokenizer)
-        save_model(run.folder / "rm", rm.model, rm.tokenizer)
+        run.save_model("policy", policy, tokenizer)
+        run.save_model("rm", rm.model, rm.tokenizer)
     return run.history
 
 

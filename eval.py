@@ -12,6 +12,7 @@ Cooper's: 8 samples per problem at temperature 0.7, top-p 0.95. `--temperature 0
 
 import json
 import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -23,7 +24,7 @@ from data import load_problems
 from rollout import load_policy, sample, those_that_fit
 from support.checks import check_settings
 from support.errors import InputError
-from support.files import write
+from support.files import check_apart, write
 from support.flags import command_line
 from support.progress import progress
 from support.run import due, torch_rng
@@ -184,7 +185,6 @@ class EvalConfig:
 
 def completions(cfg: EvalConfig, model: str) -> tuple[dict, list[dict]]:
     """(result of evaluate, every completion as a row) of a model."""
-    check_settings(cfg)
     policy, tokenizer = load_policy(model, "auto", cfg.system, cfg.chat)
     problems = load_problems(cfg.data, cfg.split, cfg.limit, cfg.seed)
     (problems,) = those_that_fit(policy, tokenizer, cfg.max_new_tokens, problems)
@@ -201,12 +201,15 @@ def completions(cfg: EvalConfig, model: str) -> tuple[dict, list[dict]]:
 
 
 def main(cfg: EvalConfig) -> dict:
-    if cfg.output and Path(cfg.output).exists():
-        raise InputError(f"{cfg.output} is there already: name another file, or delete it")
+    check_settings(cfg)
+    if cfg.output is not None:
+        check_apart(cfg)
+        if not cfg.output.endswith(".jsonl") or os.path.lexists(cfg.output):
+            raise InputError(f"--output {cfg.output}: name a .jsonl file that is not there already")
     result, keep = completions(cfg, cfg.model)
     if cfg.output:
         Path(cfg.output).parent.mkdir(parents=True, exist_ok=True)
-        write(Path(cfg.output), "".join(json.dumps(row) + "\n" for row in keep))
+        write(Path(cfg.output), "".join(json.dumps(row) + "\n" for row in keep), new=True)
     for name, value in result.items():
         print(f"  {name:14} {value:.3f}")
     return result

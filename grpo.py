@@ -46,7 +46,6 @@ from eval import eval_metrics, evaluation_due, rollout_metrics
 from rollout import load_policy, sample, those_that_fit, token_logprobs
 from support.checks import ABOVE_0, check_settings
 from support.errors import InputError
-from support.files import save_model
 from support.flags import command_line
 from support.optimize import norm_stats, optimizer_step
 from support.progress import say
@@ -185,6 +184,7 @@ def policy_loss(logp, logp_old, adv, mask, cfg, logp_ref=None, normaliser=None, 
     return loss, {k: ((v.detach() * mask).sum() / count).item() for k, v in stats.items()}
 
 
+@torch.enable_grad()
 def update(policy, optimizer, rollouts, adv, cfg, reference=None, generator=None) -> dict:
     """Stage 4: `inner_epochs` passes over the rollouts, `minibatches` updates per pass; adv: [B].
 
@@ -272,8 +272,9 @@ def train(cfg: GRPOConfig, reward=None) -> list[dict]:
     Writes cfg.output (see support/run.py), returns its history: a dict per step, 0 is the start.
     """
     check(cfg)
+    reward = reward or rewards.by_name(cfg.reward, cfg.gamma)
     with Run(cfg, reward) as run:
-        reward, learner = reward or rewards.by_name(cfg.reward, cfg.gamma), start(cfg)
+        learner = start(cfg)
         policy, tokenizer, optimizer = learner.policy, learner.tokenizer, learner.optimizer
         N, G, T = cfg.prompts, cfg.group_size, cfg.max_new_tokens
         run.resume(policy=policy, optimizer=optimizer)
@@ -307,7 +308,7 @@ def train(cfg: GRPOConfig, reward=None) -> list[dict]:
             run.log(row)
             run.checkpoint(step)
 
-        save_model(run.folder / "policy", policy, tokenizer)
+        run.save_model("policy", policy, tokenizer)
     return run.history
 
 

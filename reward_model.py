@@ -37,7 +37,7 @@ from support.errors import InputError
 from support.files import finished, read_json, save_model, settings_note
 from support.flags import command_line
 from support.models import load_classifier, pad_id, readable_length
-from support.optimize import optimizer_step
+from support.optimize import norm_stats, optimizer_step
 from support.progress import progress, say
 from support.run import rng
 from support.selfcheck import check_classifier
@@ -152,7 +152,10 @@ class RewardModel:
         self.model.eval()
         rows = list(zip(questions, references, completions, strict=True))
         parts = [rows[i : i + self.batch] for i in range(0, len(rows), self.batch)]
-        return torch.cat([self.logits(*zip(*part)) for part in parts]).sigmoid()
+        score = torch.cat([self.logits(*zip(*part)) for part in parts]).sigmoid()
+        if not score.isfinite().all():
+            raise InputError("the reward model's scores are not finite: it has diverged (lower lr)")
+        return score
 
     def reward(self, rollouts: Rollouts) -> torch.Tensor:
         """The score as a reward on rollouts, [B]."""
@@ -238,7 +241,7 @@ def fit(rm: RewardModel, examples, cfg: RewardModelConfig, validation=()) -> int
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, cfg.lr, total_steps=cfg.steps, pct_start=max(0.05, 2 / cfg.steps)
     )
-    bar = progress(range(1, cfg.steps + 1), "reward model")
+    bar, norms = progress(range(1, cfg.steps + 1), "reward model"), []
     for step in bar:
         batch = random.choices(right, k=half) + random.choices(wrong, k=half - swaps)
         batch += random.choices(swapped, k=swaps)
@@ -248,8 +251,10 @@ def fit(rm: RewardModel, examples, cfg: RewardModelConfig, validation=()) -> int
             labels = torch.tensor([e.label for e in part]).to(rm.model.device)
             loss = bce_loss(rm.logits(*_columns(part)), labels) * len(part) / len(batch)
             loss.backward()
-        optimizer_step(rm.model, optimizer, cfg.max_grad_norm)
+        norms.append(optimizer_step(rm.model, optimizer, cfg.max_grad_norm))
         schedule.step()
+        if step % 10 == 0:
+            norm_stats(norms[-10:])  # raises where none of them was finite
         if validation and cfg.target is not None and step % 10 == 0:
             accuracy = measure(rm, validation)["accuracy"]
             bar.set_postfix(validation=f"{accuracy:.3f}", refresh=False)

@@ -113,18 +113,22 @@ def checked(reward, rollouts: Rollouts) -> torch.Tensor:
 
     Raises InputError, which names the reward: not a tensor of B finite numbers without a graph.
     """
-    value, name = reward(rollouts), getattr(reward, "__qualname__", type(reward).__name__)
-    count = len(rollouts.texts)
+    name, count = getattr(reward, "__qualname__", type(reward).__name__), len(rollouts.texts)
+    # a copy: what a reward does to it reaches nobody
+    value = reward(rollouts.rows(torch.arange(count, device=rollouts.mask.device)))
     if not isinstance(value, torch.Tensor):
         raise InputError(f"reward {name} returned {type(value).__name__}, not a tensor [{count}]")
     if value.shape != (count,):
         raise InputError(f"reward {name} returned shape {tuple(value.shape)}, not [{count}]")
     if value.requires_grad:
         raise InputError(f"reward {name} carries a graph: use torch.no_grad() or .detach()")
+    if value.is_complex():
+        raise InputError(f"reward {name} is complex: return real numbers")
+    value = value.to(rollouts.logp)
     if not value.isfinite().all():
         bad = rollouts.texts[int((~value.isfinite()).nonzero()[0])]
         raise InputError(f"reward {name} is not finite for {bad[:60]!r}")
-    return value.to(rollouts.logp)
+    return value
 
 
 def terms(name: str) -> list[tuple[str, bool]]:

@@ -38,6 +38,7 @@ from support.errors import InputError
 from support.files import claim_results, write
 from support.flags import command_line
 from support.run import torch_rng
+from support.tables import check_readme
 from verifier import extract_answer
 
 GRID_PRIORS = ("qwen_math", "llama", "olmo_sft")
@@ -185,8 +186,7 @@ def check(cfg: SpuriousConfig) -> None:
     for field in ("seeds", "shorten", "workers"):
         if getattr(cfg, field) < 1:
             raise InputError(f"{field} must be at least 1")
-    if cfg.readme is not None and not Path(cfg.readme).is_file():
-        raise InputError(f"no file {cfg.readme!r}")
+    check_readme(cfg.readme)
 
 
 def plan(cfg: SpuriousConfig) -> list[PlannedRun]:

@@ -35,7 +35,7 @@ from experiments.strategy_switch import SWITCHES
 from support.files import claim_results, write
 from support.flags import command_line
 from support.stats import mean_and_half_width
-from support.tables import markdown, renew
+from support.tables import check_readme, markdown, renew_file
 
 
 def number(values: list[float], digits: int = 2) -> str:
@@ -260,15 +260,14 @@ class TablesConfig:
 
 
 def main(cfg: TablesConfig) -> None:
+    check_readme(cfg.readme)
     rows, folder = load_logs(cfg.logs), Path(cfg.output or cfg.logs)
     made = tables(rows)
     claim_results(folder, "experiments.spurious")
     write(folder / "tables.md", "\n\n".join(made.values()) + "\n")
     print("\n\n".join(made.values()))
     draw_figures(rows, folder)
-    if cfg.readme:
-        text = Path(cfg.readme).read_text(encoding="utf-8")
-        write(Path(cfg.readme), renew(text, made))
+    renew_file(cfg.readme, made)
     print(f"figures and tables: {folder}")
 
 

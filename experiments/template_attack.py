@@ -35,7 +35,7 @@ from support.checks import check_settings
 from support.files import claim_results, finished, read_json, save_model, settings_note, write
 from support.flags import command_line
 from support.run import rng, torch_rng
-from support.tables import markdown, renew
+from support.tables import check_readme, markdown, renew_file
 
 
 @dataclass(frozen=True)
@@ -187,6 +187,7 @@ def table(rows: list[dict]) -> str:
 
 def main(cfg: AttackConfig) -> None:
     check_settings(cfg)
+    check_readme(cfg.readme)
     claim_results(Path(cfg.output), "experiments.template_attack")
     folders = {seed: str(Path(cfg.output, f"seed{seed}")) for seed in cfg.seeds}
     starts = [(make_starts, folder, seed, cfg.shares) for seed, folder in folders.items()]
@@ -207,9 +208,7 @@ def main(cfg: AttackConfig) -> None:
     ]
     write(keep / "rows.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
     print(table(rows))
-    if cfg.readme:
-        readme = Path(cfg.readme)
-        write(readme, renew(readme.read_text(encoding="utf-8"), {"attack:table": table(rows)}))
+    renew_file(cfg.readme, {"attack:table": table(rows)})
 
 
 if __name__ == "__main__":

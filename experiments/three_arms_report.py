@@ -17,7 +17,7 @@ from support.files import claim_results, write
 from support.flags import command_line
 from support.jsonl import read_jsonl
 from support.plots import check_figure, finish, pyplot, smooth
-from support.tables import markdown, renew
+from support.tables import check_readme, markdown, renew_file
 
 # folder: (label, colour, line)
 STYLES = {
@@ -253,8 +253,7 @@ def report(cfg: ReportConfig) -> None:
     check_figure(cfg.output)
     check_figure(with_assistant)
     for readme in cfg.readmes:
-        if not Path(readme).is_file():
-            raise InputError(f"no file {readme!r}")
+        check_readme(readme)
     if cfg.keep:
         claim_results(Path(cfg.keep), "experiments.three_arms_report")
     arms = load_arms(cfg.folder)
@@ -267,8 +266,7 @@ def report(cfg: ReportConfig) -> None:
     if cfg.keep:
         keep_logs(cfg.folder, cfg.keep)
     for readme in cfg.readmes:
-        text = Path(readme).read_text(encoding="utf-8")
-        write(Path(readme), renew(text, made_texts(cfg.keep or cfg.folder)))
+        renew_file(readme, made_texts(cfg.keep or cfg.folder))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 import torch
 from transformers import logging as transformers_logging
 
-from support.progress import progress
+from support.progress import progress, say
 
 
 def quietly(function, *arguments):
@@ -45,7 +45,13 @@ def run_all(jobs: list[tuple], workers: int, description: str) -> None:
             for future in progress(as_completed(futures), description, total=len(futures)):
                 future.result()
         except BaseException as error:
-            pool.shutdown(cancel_futures=True)  # those under way save themselves, or finish
+            say("waiting for the runs under way to save themselves or finish; Ctrl-C ends them")
+            try:
+                pool.shutdown(cancel_futures=True)
+            except KeyboardInterrupt:
+                for child in multiprocessing.active_children():
+                    child.kill()
+                raise
             if isinstance(error, KeyboardInterrupt):
                 raise KeyboardInterrupt("stopped: the same command goes on") from None
             raise

@@ -67,6 +67,7 @@ RANGES = {
     "eval_early": FROM_0,
     "save_every": FROM_0,
     "threads": COUNT,
+    "workers": COUNT,
     "seed": (0, 2**63 - 1),
 }
 
@@ -84,6 +85,9 @@ def check_settings(cfg, **ranges: tuple) -> None:
         if typing.get_origin(field.type) is typing.Literal:
             if value not in kinds:
                 raise InputError(f"{name} must be one of {', '.join(kinds)}, not {value!r}")
+        elif str in kinds and typing.get_origin(field.type) is not tuple:
+            if not (isinstance(value, str) or (value is None and type(None) in kinds)):
+                raise InputError(f"{name} must be text, not {value!r}")
         elif kinds == (bool,) and not isinstance(value, bool):
             raise InputError(f"{name} must be True or False, not {value!r}")
         elif bounds is None or (value is None and type(None) in kinds):

@@ -12,45 +12,78 @@ import shutil
 import zlib
 from pathlib import Path
 
+import torch
+
 from support.errors import InputError
+from support.models import one_line
+from support.progress import say
 
 # the fields of all configs that name a model or a file to read
 INPUTS = ("model", "rm_model", "judge", "assistant", "data", "eval_data")
 
 
-def write(path: Path, text: str) -> None:
-    """Write a text file so that it is either the old one or the whole new one."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+def write(path: Path, text: str, new: bool = False) -> None:
+    """Write a text file so that it is either the old one or the whole new one.
+
+    new: refuse to replace one. Raises InputError.
+    """
+    temporary = hidden(path, "tmp")
+    try:
+        temporary.write_bytes(text.encode("utf-8"))
+        if new:
+            os.link(temporary, path)  # unlike a renaming it fails where a file has appeared
+        else:
+            os.replace(temporary, path)
+    except FileExistsError:
+        raise InputError(f"{path} is there already: name another file, or delete it") from None
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
-def save_model(folder: str | Path, *parts, **notes: dict) -> None:
+def hidden(path: Path, ending: str) -> Path:
+    """A name beside `path` that nobody else has."""
+    return path.with_name(f".{path.name}.{os.getpid()}.{ending}")
+
+
+def save_model(folder: str | Path, *parts, replace: bool = False, **notes: dict) -> None:
     """save_pretrained of model and tokenizer, and each note as NAME.json; renamed when complete.
 
-    What else lies in an older `folder` of that name is taken along.
+    replace: an older model may be there; what else lies beside it stays. Raises InputError:
+    weights that are not finite, a disk that is full, something there that is not to be replaced.
     """
-    folder = Path(folder)
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
+    folder = Path(os.path.realpath(folder))
+    temporary = hidden(folder, "tmp")
+    for part in parts:
+        if isinstance(part, torch.nn.Module) and not all_finite(part):
+            raise InputError(f"the weights for {folder} are not finite: lower the learning rate")
     try:
-        for part in parts:
-            part.save_pretrained(temporary)
-        for name, note in notes.items():
-            write(temporary / f"{name}.json", json.dumps(note, indent=1) + "\n")
-        if folder.exists():
-            aside = folder.with_name(f".{folder.name}.{os.getpid()}.old")
-            os.replace(folder, aside)
-            os.replace(temporary, folder)
-            for path in aside.iterdir():
-                if not (folder / path.name).exists():
-                    os.replace(path, folder / path.name)
-            shutil.rmtree(aside)
-        else:
-            os.replace(temporary, folder)
+        with one_line(f"cannot write {folder}"):
+            temporary.mkdir(parents=True)
+            for part in parts:
+                part.save_pretrained(temporary)
+            for name, note in notes.items():
+                write(temporary / f"{name}.json", json.dumps(note, indent=1) + "\n")
+            if replace and folder.is_dir():
+                put_in_place_of(folder, temporary)
+            else:
+                os.rename(temporary, folder)  # over nothing, or an empty folder
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def all_finite(model: torch.nn.Module) -> bool:
+    return all(bool(weight.isfinite().all()) for weight in model.parameters())
+
+
+def put_in_place_of(folder: Path, made: Path) -> None:
+    """Put the folder `made` where `folder` is; what only the old one holds is taken along."""
+    aside = hidden(folder, "old")
+    os.replace(folder, aside)
+    os.replace(made, folder)
+    for path in aside.iterdir():
+        if not (folder / path.name).exists():
+            os.replace(path, folder / path.name)
+    shutil.rmtree(aside)
 
 
 def read_json(path: Path) -> dict:
@@ -98,7 +131,9 @@ def fingerprints(cfg) -> dict[str, str]:
 def check_apart(cfg) -> None:
     """Raise InputError where cfg.output is, holds or lies in what cfg reads, or holds the working
     directory."""
-    output = Path(cfg.output).resolve()
+    if cfg.output.startswith("~"):
+        raise InputError(f"--output {cfg.output} is a folder called ~ here: write the path out")
+    output = writable(cfg.output)
     if Path.cwd().is_relative_to(output):
         raise InputError(f"--output {cfg.output} holds the working directory: name a new folder")
     for field in INPUTS:
@@ -115,9 +150,24 @@ def check_apart(cfg) -> None:
             )
 
 
+def writable(output: str) -> Path:
+    """Where a path leads. Raises InputError, before any work, where nothing can be written."""
+    try:
+        output.encode("utf-8")
+        path = Path(output).resolve()
+        parent = next(folder for folder in path.parents if folder.exists())
+        if path.is_file() or parent.is_dir():
+            if os.access(path if path.is_dir() else parent, os.W_OK):
+                return path
+        why = "no permission" if parent.is_dir() else f"{parent} is a file"
+    except (OSError, RuntimeError, ValueError) as error:
+        why = getattr(error, "strerror", None) or type(error).__name__
+    raise InputError(f"{output!r} cannot be written ({why}): choose another --output")
+
+
 def refuse_other_settings(folder: Path, old: dict, new: dict) -> None:
     """Raise InputError where a folder's settings are not the ones asked for; it may have moved."""
-    for name, value in json.loads(json.dumps(new)).items():
+    for name, value in new.items():
         if name != "output" and old.get(name) != value:
             raise InputError(
                 f"{folder} was made with {name}={old.get(name)!r}, now {value!r}: choose another "
@@ -130,8 +180,8 @@ def refuse_other_inputs(folder: Path, old: dict, new: dict) -> None:
     for name in old | new:
         if old.get(name) != new.get(name):
             raise InputError(
-                f"{folder} was made from another {name} of the same name: choose another "
-                "--output, or delete that folder"
+                f"{folder} was made from another {name} (of that name, or since changed): choose "
+                "another --output, or delete that folder"
             )
 
 
@@ -156,14 +206,22 @@ def finished(cfg) -> bool:
     if is_new(folder, "settings.json"):
         return False
     old = read_json(folder / "settings.json")
-    refuse_other_settings(folder, old, dataclasses.asdict(cfg))
+    refuse_other_settings(folder, old, plain(cfg))
     refuse_other_inputs(folder, old.get("inputs", {}), fingerprints(cfg))
+    if not any(folder.glob("*.safetensors")):
+        raise InputError(f"{folder} has lost its weights: restore them, or delete that folder")
+    say(f"{folder} is there already")
     return True
+
+
+def plain(cfg) -> dict:
+    """The settings as JSON holds them."""
+    return json.loads(json.dumps(dataclasses.asdict(cfg), default=lambda value: value.item()))
 
 
 def settings_note(cfg) -> dict:
     """What `finished` compares with, for save_model: `settings=settings_note(cfg)`."""
-    return dataclasses.asdict(cfg) | {"inputs": fingerprints(cfg)}
+    return plain(cfg) | {"inputs": fingerprints(cfg)}
 
 
 def claim_results(folder: Path, maker: str) -> None:

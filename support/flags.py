@@ -37,6 +37,10 @@ def command_line(config_class, main) -> None:
         main(parse_flags(config_class))
     except InputError as error:
         raise SystemExit(f"error: {error}") from None
+    except BrokenPipeError:  # whoever read the output has left
+        raise SystemExit(1) from None
+    except OSError as error:
+        raise SystemExit(f"error: {error.filename or 'a file'}: {error.strerror}") from None
     except KeyboardInterrupt as stop:
         print(str(stop) or "stopped; what was finished is kept", file=sys.stderr)
         raise SystemExit(130) from None

@@ -80,7 +80,8 @@ def check_model_name(name: str) -> None:
         raise InputError(
             f"{name!r} holds a PEFT adapter: merge it into its base model, and save that"
         )
-    if not (folder / "config.json").is_file() and (folder.exists() or name.count("/") != 1):
+    local = folder.exists() or folder.parent.exists()  # "runs/gone" is no hub name
+    if not (folder / "config.json").is_file() and (local or name.count("/") != 1):
         raise InputError(f"no model at {name!r}: give a folder or a hub name, or run `make demo`")
 
 

@@ -3,11 +3,11 @@
 python -m support.plots --runs runs/grpo runs/noclip --metrics eval/accuracy entropy
 """
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from support.errors import InputError
+from support.files import hidden, writable
 from support.flags import command_line
 from support.jsonl import read_jsonl
 
@@ -34,11 +34,17 @@ MADE_BY = "minicooper"  # in the metadata of every figure: that one may be drawn
 
 def check_figure(output: str | Path) -> None:
     """Raise InputError where `output` is not a PNG, or a file that is not a figure of ours."""
-    path = Path(output)
+    path = writable(str(output))
     if path.suffix != ".png":
         raise InputError(f"figures are PNG files: {output} should end in .png")
-    if path.exists() and not (path.is_file() and MADE_BY.encode() in path.read_bytes()[:1000]):
+    if path.exists() and not (path.is_file() and is_ours(path)):
         raise InputError(f"{output} is there already, and no figure of {MADE_BY}: name another")
+
+
+def is_ours(path: Path) -> bool:
+    """Whether a file is a PNG with our mark in its metadata."""
+    head = path.read_bytes()[:1000]
+    return head.startswith(b"\x89PNG") and b"tEXtSoftware\0" + MADE_BY.encode() in head
 
 
 def finish(figure, axes, output: str | Path, caption: str, dpi: int = 95) -> None:
@@ -49,7 +55,7 @@ def finish(figure, axes, output: str | Path, caption: str, dpi: int = 95) -> Non
         axis.spines[["top", "right"]].set_visible(False)
     figure.text(0.01, 0.005, caption, fontsize=7.5, color="0.35")
     figure.tight_layout(rect=(0, 0.03, 1, 1))
-    temporary = Path(output).with_name(f".{Path(output).name}.{os.getpid()}.tmp")
+    temporary = hidden(Path(output), "tmp")
     temporary.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(temporary, dpi=dpi, format="png", metadata={"Software": MADE_BY})
     pyplot().close(figure)
@@ -70,8 +76,8 @@ def compare(folders: list[str], *metrics: str, output: str | Path = "runs/compar
     figure, axes = pyplot().subplots(1, len(metrics), figsize=size, squeeze=False)
     for axis, metric in zip(axes[0], metrics):
         for number, (folder, rows) in enumerate(logs.items()):
-            found = [(row["step"], row.get(metric)) for row in rows]
-            logged = [(step, value) for step, value in found if value is not None]
+            found = [(row.get("step"), row.get(metric)) for row in rows]
+            logged = [pair for pair in found if None not in pair]
             if logged:
                 steps, values = zip(*logged)
                 axis.plot(steps, values, color=f"C{number}", lw=0.8, alpha=0.35)

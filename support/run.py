@@ -15,7 +15,6 @@ for bit.
 """
 
 import contextlib
-import dataclasses
 import json
 import math
 import os
@@ -33,13 +32,16 @@ from support.files import (
     check_apart,
     fingerprints,
     is_new,
+    plain,
     read_json,
     refuse_other_inputs,
     refuse_other_settings,
+    save_model,
     write,
 )
 from support.identity import identity
 from support.jsonl import read_jsonl
+from support.models import one_line
 from support.progress import progress, say
 
 
@@ -105,9 +107,11 @@ class Run:
     def __init__(self, cfg, reward=None):
         """reward: a reward function given beside the config; another one is another run."""
         self.cfg, self.folder = cfg, Path(cfg.output)
-        self.config = json.loads(json.dumps(dataclasses.asdict(cfg)))
-        self.inputs = fingerprints(cfg) | ({"reward function": identity(reward)} if reward else {})
+        self.config, self.inputs = plain(cfg), fingerprints(cfg)
+        if reward is not None:
+            self.inputs["reward function"] = identity(reward)
         self.history: list[dict] = []
+        self.moved = False
 
     def __enter__(self) -> "Run":
         """Raises InputError, before anything is written: other settings, other inputs, a folder
@@ -167,6 +171,7 @@ class Run:
                 saved = torch.load(path, map_location="cpu", weights_only=True)
                 self.done = logged = saved["step"]
                 self._compare(json.loads(saved["config"]))
+                refuse_other_inputs(self.folder, json.loads(saved["inputs"]), self.inputs)
                 for name, part in parts.items():
                     part.load_state_dict(saved[name])
             except InputError:
@@ -176,10 +181,16 @@ class Run:
                     f"{path} cannot be read ({type(error).__name__}): restore it, or delete "
                     f"{self.folder}"
                 ) from error
+        elif (self.folder / "policy").exists():
+            raise InputError(f"{self.folder} is finished, but {path} is gone: restore it")
+        if self.done > self.cfg.steps:
+            raise InputError(
+                f"{self.folder} has {self.done} steps already: give --steps {self.done} or more"
+            )
         rows = {}
         for name in ("samples.jsonl", "metrics.jsonl"):
-            found = read_jsonl(self.folder / name)
-            rows[name] = [row for row in found if row.get("step", 0) <= logged]
+            steps = [(row.get("step"), row) for row in read_jsonl(self.folder / name)]
+            rows[name] = [row for step, row in steps if not isinstance(step, int) or step <= logged]
         self.history = rows["metrics.jsonl"]
         if [row.get("step") for row in self.history] != list(range(logged + 1)):
             raise InputError(
@@ -211,10 +222,21 @@ class Run:
         last = step == self.cfg.steps
         if last or self.stopped() or due(self.cfg.save_every, step, self.cfg.steps):
             temporary = self.folder / "checkpoint.tmp"
-            states = {name: part.state_dict() for name, part in self.parts.items()}
-            torch.save({"step": step, "config": json.dumps(self.config)} | states, temporary)
-            os.replace(temporary, self.folder / "checkpoint.pt")
-            self.done = step
+            saved = {"step": step, "config": json.dumps(self.config)}
+            saved |= {"inputs": json.dumps(self.inputs)}
+            saved |= {name: part.state_dict() for name, part in self.parts.items()}
+            try:
+                with one_line(f"cannot write {self.folder}/checkpoint.pt"):
+                    torch.save(saved, temporary)
+                    os.replace(temporary, self.folder / "checkpoint.pt")
+            finally:
+                temporary.unlink(missing_ok=True)
+            self.done, self.moved = step, True
+
+    def save_model(self, name: str, *parts) -> None:
+        """Save a trained model as folder/NAME, unless this call has trained nothing."""
+        if self.moved or not (self.folder / name).exists():
+            save_model(self.folder / name, *parts, replace=True)
 
     def log(self, row: dict) -> None:
         """Append one row to metrics.jsonl and to `history`; what is not finite becomes None."""

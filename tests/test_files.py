@@ -20,18 +20,15 @@ from eval import main as evaluate
 from experiments import three_arms_report
 from experiments.three_arms import DemoConfig
 from experiments.three_arms import main as demo
-from rewards import rule
+from rewards import by_name, rule
+from rollout import load_policy
 from support import plots
 from support.errors import InputError
-from support.files import (
-    claim_results,
-    fingerprint,
-    save_model,
-    settings_note,
-)
+from support.files import claim_results, fingerprint, save_model, settings_note, write
 from support.identity import identity
 from support.jsonl import read_jsonl
 from support.run import Run
+from support.tables import renew_file
 
 ROOT = Path(__file__).parent.parent
 
@@ -117,10 +114,48 @@ def test_a_run_stopped_before_its_first_row_leaves_nothing(cfg, monkeypatch):
 def test_a_model_is_replaced_whole_and_what_else_lay_there_stays(policy, tokenizer, tmp_path):
     save_model(tmp_path / "m", policy, note={"a": 1})
     (tmp_path / "m" / "notes.txt").write_text("mine", encoding="utf-8")
-    save_model(tmp_path / "m", policy, tokenizer, note={"a": 2})
+    save_model(tmp_path / "m", policy, tokenizer, replace=True, note={"a": 2})
     assert json.loads((tmp_path / "m" / "note.json").read_text(encoding="utf-8")) == {"a": 2}
     assert (tmp_path / "m" / "notes.txt").read_text(encoding="utf-8") == "mine"
     assert [path.name for path in tmp_path.iterdir()] == ["m"], "nothing temporary is left"
+
+
+def test_a_new_model_replaces_nothing_that_appeared_meanwhile(policy, tmp_path):
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "config.json").write_text("mine", encoding="utf-8")
+    before = contents(tmp_path)
+    with pytest.raises(InputError, match="cannot write"):
+        save_model(tmp_path / "m", policy)
+    assert contents(tmp_path) == before
+
+
+def test_a_model_behind_a_link_is_written_where_it_leads(policy, tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "disk")
+    for _ in range(2):
+        save_model(tmp_path / "link", policy, replace=True)
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "disk" / "config.json").exists()
+
+
+def test_weights_that_are_not_finite_are_not_saved(policy, tmp_path):
+    with torch.no_grad():
+        policy.model.norm.weight[0] = float("nan")
+    with pytest.raises(InputError, match="not finite"):
+        save_model(tmp_path / "m", policy)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "output, says",
+    [("~/run", "write the path out"), ("file/run", "file is a file"), ("a" * 300, "too long"),
+     ("loop/run", "cannot be written"), ("bad\udcff", "cannot be written")],
+)  # fmt: skip
+def test_where_nothing_can_be_written_is_said_before_any_work(cfg, tmp_path, output, says):
+    (tmp_path / "file").write_text("mine", encoding="utf-8")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    output = output if output[0] == "~" else str(tmp_path / output)
+    with pytest.raises(InputError) as error:
+        grpo.train(dataclasses.replace(cfg, output=output))
+    assert says in str(error.value) and "\n" not in str(error.value)
 
 
 def test_a_model_that_cannot_be_written_leaves_the_old_one(policy, tmp_path):
@@ -131,14 +166,14 @@ def test_a_model_that_cannot_be_written_leaves_the_old_one(policy, tmp_path):
         def save_pretrained(self, folder):
             raise OSError("disk full")
 
-    with pytest.raises(OSError, match="disk full"):
-        save_model(tmp_path / "m", policy, Broken())
+    with pytest.raises(InputError, match="cannot write .*disk full"):
+        save_model(tmp_path / "m", policy, Broken(), replace=True)
     assert contents(tmp_path) == before
 
 
 def test_completions_are_not_written_over_a_file(untrained, tmp_path):
     (tmp_path / "mine.jsonl").write_text("mine", encoding="utf-8")
-    with pytest.raises(InputError, match="is there already"):
+    with pytest.raises(InputError, match="not there already"):
         evaluate(EvalConfig(model=untrained, output=str(tmp_path / "mine.jsonl")))
     assert (tmp_path / "mine.jsonl").read_text(encoding="utf-8") == "mine"
 
@@ -176,13 +211,32 @@ def test_a_results_folder_belongs_to_who_made_it(tmp_path):
         claim_results(tmp_path / "r", "b")
 
 
+def test_text_beside_a_file_of_ours_stays(tmp_path):
+    (tmp_path / "a.json.tmp").write_text("mine", encoding="utf-8")
+    write(tmp_path / "a.json", "{}")
+    assert contents(tmp_path) == {"a.json.tmp": b"mine", "a.json": b"{}"}
+    with pytest.raises(InputError, match="is there already"):
+        write(tmp_path / "a.json", "[]", new=True)
+    assert (tmp_path / "a.json").read_bytes() == b"{}"
+
+
+def test_a_readme_keeps_its_line_ends_and_what_is_outside_its_marks(tmp_path):
+    readme = tmp_path / "README.md"
+    readme.write_bytes(b"mine\r\n<!-- a -->old<!-- /a -->\r\n")
+    renew_file(str(readme), {"b": "unknown"})
+    assert readme.read_bytes() == b"mine\r\n<!-- a -->old<!-- /a -->\r\n"
+    renew_file(str(readme), {"a": "new"})
+    assert readme.read_bytes() == b"mine\r\n<!-- a -->\nnew\n<!-- /a -->\r\n"
+
+
 # -- one run per folder --------------------------------------------------------------------------
 
 
 def test_two_runs_do_not_share_a_folder(cfg):
     code = (
-        f"import sys; sys.path.insert(0, {str(ROOT)!r}); import grpo\n"
-        f"from support.run import Run; run = Run(grpo.{cfg!r}).__enter__()\n"
+        f"import sys; sys.path.insert(0, {str(ROOT)!r}); import grpo, rewards\n"
+        f"from support.run import Run; cfg = grpo.{cfg!r}\n"
+        "run = Run(cfg, rewards.by_name(cfg.reward, cfg.gamma)).__enter__()\n"
         "print('in', flush=True); input()"
     )
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
@@ -198,7 +252,7 @@ def test_two_runs_do_not_share_a_folder(cfg):
 
 
 def test_other_settings_are_refused_before_the_first_checkpoint_too(cfg):
-    with Run(cfg) as run:
+    with Run(cfg, by_name(cfg.reward)) as run:
         run.log({"step": 0})
     with pytest.raises(InputError, match="was made with lr="):
         grpo.train(dataclasses.replace(cfg, lr=0.5))
@@ -213,6 +267,32 @@ def test_a_checkpoint_carries_its_settings(cfg):
         grpo.train(dataclasses.replace(cfg, lr=0.5))
 
 
+def test_a_finished_run_keeps_its_policy_and_insists_on_its_checkpoint(cfg):
+    grpo.train(cfg)
+    weights = Path(cfg.output, "policy", "model.safetensors")
+    weights.write_bytes(b"mine")
+    grpo.train(cfg)
+    assert weights.read_bytes() == b"mine", "nothing was trained, nothing is saved"
+    with pytest.raises(InputError, match="has 2 steps already"):
+        grpo.train(dataclasses.replace(cfg, steps=1))
+    Path(cfg.output, "checkpoint.pt").unlink()
+    with pytest.raises(InputError, match="is finished, but .*checkpoint.pt is gone"):
+        grpo.train(cfg)
+
+
+def test_a_checkpoint_carries_its_inputs(cfg):
+    grpo.train(cfg)
+    inputs = Path(cfg.output, "inputs.json")
+    inputs.write_text(
+        inputs.read_text(encoding="utf-8").replace('"model": "', '"model": "0'), "utf-8"
+    )
+    with pytest.raises(InputError, match="made from another model"):
+        grpo.train(cfg)
+    inputs.unlink()
+    with pytest.raises(InputError, match="inputs.json is broken"):
+        grpo.train(cfg)
+
+
 def test_another_start_model_or_data_under_the_same_name_is_refused(cfg, untrained, tmp_path):
     shutil.copytree(untrained, tmp_path / "model")
     data = tmp_path / "data.jsonl"
@@ -223,23 +303,24 @@ def test_another_start_model_or_data_under_the_same_name_is_refused(cfg, untrain
     grpo.train(cfg)
     text = data.read_text(encoding="utf-8")
     data.write_text(text.replace('"7?"', '"8?"'), encoding="utf-8")
-    with pytest.raises(InputError, match="another data of the same name"):
+    with pytest.raises(InputError, match="made from another data"):
         grpo.train(cfg)
     data.write_text(text, encoding="utf-8")
     torch.manual_seed(1)
     tiny.build_policy(tiny.build_tokenizer()).save_pretrained(tmp_path / "model")
-    with pytest.raises(InputError, match="another model of the same name"):
+    with pytest.raises(InputError, match="made from another model"):
         grpo.train(cfg)
 
 
 def test_a_reward_model_made_from_another_policy_is_not_taken_for_finished(untrained, tmp_path):
     shutil.copytree(untrained, tmp_path / "model")
     cfg = reward_model.RewardModelConfig(model=str(tmp_path / "model"), output=str(tmp_path / "rm"))
-    save_model(Path(cfg.output), settings=settings_note(cfg), metrics={"steps": 1})
+    policy, tokenizer = load_policy(cfg.model)
+    save_model(cfg.output, policy, tokenizer, settings=settings_note(cfg), metrics={"steps": 1})
     assert reward_model.train(cfg) == {"steps": 1}
     torch.manual_seed(1)
     tiny.build_policy(tiny.build_tokenizer()).save_pretrained(tmp_path / "model")
-    with pytest.raises(InputError, match="another model of the same name"):
+    with pytest.raises(InputError, match="made from another model"):
         reward_model.train(cfg)
 
 
@@ -259,12 +340,48 @@ def scaled(factor, shift=0):
     return lambda rollouts: factor * rule(rollouts) + shift
 
 
+SCALE = 1
+
+
+def helper(rollouts):
+    return rule(rollouts) * SCALE
+
+
+def uses_a_helper(rollouts):
+    return helper(rollouts)
+
+
+class WithMethod(torch.nn.Module):
+    def __init__(self, k):
+        super().__init__()
+        self.k, self.layer = k, torch.nn.Identity()
+
+    def inner(self, rollouts):
+        return rule(rollouts)
+
+    def forward(self, rollouts):
+        return self.k * self.inner(rollouts)
+
+
 def test_identity_of_a_reward_function(untrained):
     def reward_model_with_head(seed):
         torch.manual_seed(seed)
         return reward_model.RewardModel.load(untrained).reward
 
     assert identity(scaled(2)) == identity(scaled(2)) != identity(scaled(3))
+    first = identity(uses_a_helper)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(globals(), "SCALE", -1)
+        assert identity(uses_a_helper) != first
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(globals(), "helper", lambda rollouts: rule(rollouts) * SCALE * 2)
+        assert identity(uses_a_helper) != first
+    assert identity(uses_a_helper) == first
+    assert identity(WithMethod(1)) == identity(WithMethod(1)) != identity(WithMethod(2))
+    with pytest.MonkeyPatch.context() as patch:
+        first = identity(WithMethod(1))
+        patch.setattr(WithMethod, "inner", lambda self, rollouts: -rule(rollouts))
+        assert identity(WithMethod(1)) != first
     assert identity(functools.partial(halves, 1)) != identity(functools.partial(halves, 2))
     one, same, other = (identity(reward_model_with_head(seed)) for seed in (0, 0, 1))
     assert one == same != other

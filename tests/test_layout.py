@@ -99,7 +99,7 @@ def test_the_stages_stand_in_the_loop_in_their_order(module):
     """Stages are comments inside `for step` of train: all eight in cooper, without 5-7 in grpo."""
     lines = MODULES[module].read_text(encoding="utf-8").splitlines()
     begin = next(i for i, line in enumerate(lines) if "for step in run.steps()" in line)
-    end = next(i for i, line in enumerate(lines) if line.startswith("        save_model("))
+    end = next(i for i, line in enumerate(lines) if line.startswith("        run.save_model("))
     stages = [
         line.strip()[2:]
         for line in lines[begin:end]

@@ -243,7 +243,9 @@ def test_gamma_is_a_chance():
      (torch.ones(2, 1), "returned shape (2, 1), not [2]"), (torch.tensor(1.0), "shape ()"),
      (torch.ones(2, requires_grad=True), "carries a graph"),
      (torch.tensor([1.0, math.nan]), "is not finite for 'b'"),
-     (torch.tensor([-math.inf, 1.0]), "is not finite for 'a'")],
+     (torch.tensor([-math.inf, 1.0]), "is not finite for 'a'"),
+     (torch.tensor([1e300, 1.0]).double(), "is not finite for 'a'"),
+     (torch.tensor([1j, 1.0]), "is complex")],
 )  # fmt: skip
 def test_a_wrong_reward_is_one_line_that_names_it(make_rollouts, returned, says):
     rollouts = make_rollouts(["a", "b"], [Problem("1 + 1 = ?", "2")], 2)
@@ -261,3 +263,17 @@ def test_a_right_reward_passes_as_it_is(make_rollouts):
     rollouts = make_rollouts(["a", "b"], [Problem("1 + 1 = ?", "2")], 2)
     value = rewards.checked(lambda r: torch.tensor([True, False]), rollouts)
     assert value.tolist() == [1.0, 0.0] and value.dtype == rollouts.logp.dtype
+
+
+def test_what_a_reward_does_to_its_rollouts_reaches_nobody(make_rollouts):
+    rollouts = make_rollouts(["a", "b"], [Problem("1 + 1 = ?", "2"), Problem("2 + 2 = ?", "4")], 1)
+    before = rollouts.logp.clone()
+
+    def rude(given):
+        given.logp.add_(5)
+        given.problems.reverse()
+        return torch.ones(2)
+
+    rewards.checked(rude, rollouts)
+    assert torch.equal(rollouts.logp, before)
+    assert [problem.answer for problem in rollouts.problems] == ["2", "4"]
