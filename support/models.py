@@ -7,6 +7,7 @@
 import contextlib
 import json
 import re
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,6 +35,9 @@ WRAPPERS = {
     "_orig_mod.": "torch.compile",
     "module.": "DDP",
 }
+
+
+_loading = threading.Lock()
 
 
 @contextlib.contextmanager
@@ -104,7 +108,8 @@ def load_model(loader, name: str, **settings) -> tuple[PreTrainedModel, set[str]
     loader: a class with from_pretrained. Raises InputError where other weights are missing, have
     another shape or another name: they would be random numbers.
     """
-    with one_line(f"cannot load {name!r}"), quiet():
+    # the library holds global state while it loads: one thread at a time
+    with one_line(f"cannot load {name!r}"), quiet(), _loading:
         model, info = loader.from_pretrained(
             name, output_loading_info=True, ignore_mismatched_sizes=True, trust_remote_code=False,
             **settings,
@@ -243,10 +248,10 @@ def eos_ids(policy, tokenizer) -> list[int]:
     """Every id that ends a completion; instruct models often have two, <|im_end|> and another."""
     declared = policy.generation_config.eos_token_id
     declared = declared if isinstance(declared, list) else [declared]
-    ids = sorted({i for i in (*declared, tokenizer.eos_token_id) if i is not None})
-    if not ids:
+    ids = {i for i in (*declared, tokenizer.eos_token_id) if i is not None}
+    if not ids or not all(isinstance(i, int) for i in ids):
         raise InputError("no EOS token: give the tokenizer an eos_token, or completions never end")
-    return ids
+    return sorted(ids)
 
 
 def pad_id(model, tokenizer) -> int:

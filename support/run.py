@@ -108,6 +108,8 @@ class Run:
         """reward: a reward function given beside the config; another one is another run."""
         self.cfg, self.folder = cfg, Path(cfg.output)
         self.config, self.inputs = plain(cfg), fingerprints(cfg)
+        if reward is not None and not callable(reward):
+            raise InputError("a reward is a function of rollouts; its name goes into cfg.reward")
         if reward is not None:
             self.inputs["reward function"] = identity(reward)
         self.history: list[dict] = []

@@ -283,9 +283,8 @@ def test_a_finished_run_keeps_its_policy_and_insists_on_its_checkpoint(cfg):
 def test_a_checkpoint_carries_its_inputs(cfg):
     grpo.train(cfg)
     inputs = Path(cfg.output, "inputs.json")
-    inputs.write_text(
-        inputs.read_text(encoding="utf-8").replace('"model": "', '"model": "0'), "utf-8"
-    )
+    text = inputs.read_text(encoding="utf-8").replace('"model": "', '"model": "0')
+    inputs.write_text(text, encoding="utf-8")
     with pytest.raises(InputError, match="made from another model"):
         grpo.train(cfg)
     inputs.unlink()
@@ -435,3 +434,9 @@ def test_fingerprints(untrained, tmp_path):
     text = tokenizer.read_text(encoding="utf-8")
     tokenizer.write_text(text + " ", encoding="utf-8")
     assert fingerprint(untrained) != fingerprint(str(tmp_path / "copy"))
+
+
+def test_a_name_is_no_reward_function(cfg):
+    with pytest.raises(InputError, match="its name goes into cfg.reward"):
+        grpo.train(cfg, "format")
+    assert not Path(cfg.output).exists()
