@@ -36,8 +36,10 @@ def check_readme(path: str | None) -> None:
     try:
         if path is not None:
             Path(path).read_bytes().decode("utf-8")
-    except (OSError, ValueError):
-        raise InputError(f"{path!r} is not a text file in UTF-8") from None
+    except OSError:
+        raise InputError(f"no file {path!r}") from None
+    except ValueError:
+        raise InputError(f"{path}: not UTF-8 text") from None
 
 
 def renew_file(path: str | None, made: dict[str, str]) -> None:

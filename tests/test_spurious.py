@@ -20,6 +20,7 @@ from grpo import GRPOConfig, group_advantages, policy_loss
 from support.errors import InputError
 from support.jsonl import read_jsonl
 from support.stats import mean_and_half_width
+from support.tables import renew
 
 OLD = torch.tensor([0.6, 1.4, -0.3, 0.2], dtype=torch.float64)
 # Moved so far that, at eps 0.2, two tokens have left the clip region upwards and one downwards.
@@ -231,10 +232,10 @@ def test_half_of_an_interval_is_students_t_times_the_standard_error(seeds, t95):
 
 def test_a_table_is_renewed_between_its_marks_only():
     text = "a\n<!-- spurious:grid -->\nold\n<!-- /spurious:grid -->\nb"
-    new = report.renew(text, {"spurious:grid": r"| \boxed{1} |", "spurious:gamma": "x"})
+    new = renew(text, {"spurious:grid": r"| \boxed{1} |", "spurious:gamma": "x"})
     assert new == "a\n<!-- spurious:grid -->\n| \\boxed{1} |\n<!-- /spurious:grid -->\nb"
-    assert report.renew(new, {"spurious:grid": "old"}) == text
-    assert report.renew(new, {"spurious:grid": ""}).count("grid") == 2
+    assert renew(new, {"spurious:grid": "old"}) == text
+    assert renew(new, {"spurious:grid": ""}).count("grid") == 2
 
 
 def test_an_empty_folder_says_what_to_run(tmp_path):
