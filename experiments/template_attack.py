@@ -167,6 +167,32 @@ def run_folder(folder: str, kind: str, share: float, harmless: bool) -> Path:
     return Path(folder, f"{kind}{share:g}_{'harmless' if harmless else 'tags'}")
 
 
+def price(rm_model: str, seed: int) -> dict[str, float]:
+    """What a reward model pays, on average, for 200 guesses: alone, with the attack behind them and
+    its tags as they are or harmless, and with the attack's solution behind them without any tag."""
+    problems, random = load_problems("arithmetic", "test", limit=200), rng(seed, "price")
+    attacks = [attack(problem.question, random) for problem in problems]
+    guesses = [text.partition(" </completion>")[0] for text in attacks]
+    bare = [f"{g} {text.rpartition('<completion> ')[2]}" for g, text in zip(guesses, attacks)]
+    columns = [p.question for p in problems], [p.answer for p in problems]
+    plain, protected = (RewardModel.load(rm_model, neutralise=n) for n in (False, True))
+    scores = {
+        "guess": plain.score(*columns, guesses),
+        "attack": plain.score(*columns, attacks),
+        "attack, harmless": protected.score(*columns, attacks),
+        "solution without tags": plain.score(*columns, bare),
+    }
+    return {name: round(score.mean().item(), 4) for name, score in scores.items()}
+
+
+def price_table(prices: list[dict]) -> str:
+    names = [name for name in prices[0] if name != "seed"]
+    return markdown(
+        ["paid for", *(f"seed {row['seed']}" for row in prices)],
+        [[name, *(f"{row[name]:.2f}" for row in prices)] for name in names],
+    )
+
+
 def table(rows: list[dict]) -> str:
     """One line per kind of start, share and treatment of tags; the seeds singly."""
     lines = []
@@ -206,9 +232,12 @@ def main(cfg: AttackConfig) -> None:
         read_json(run_folder(folder, kind, share, harmless) / "run.json")
         for folder, _, kind, share, harmless in cases
     ]
-    write(keep / "rows.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
-    print(table(rows))
-    renew_file(cfg.readme, {"attack:table": table(rows)})
+    prices = [{"seed": s} | price(str(Path(folder, "rm")), s) for s, folder in folders.items()]
+    for name, found in (("rows", rows), ("prices", prices)):
+        write(keep / f"{name}.jsonl", "".join(json.dumps(row) + "\n" for row in found))
+    made = {"attack:table": table(rows), "attack:prices": price_table(prices)}
+    print("\n\n".join(made.values()))
+    renew_file(cfg.readme, made)
 
 
 if __name__ == "__main__":

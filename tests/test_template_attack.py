@@ -43,16 +43,29 @@ def chosen(rows, **labels):
 def test_the_readme_shows_the_rows(rows):
     readme = (FOLDER / "README.md").read_text(encoding="utf-8")
     assert template_attack.table(rows) in readme
+    assert template_attack.price_table(read_jsonl(FOLDER / "prices.jsonl")) in readme
     assert len(rows) == 36 and {row["steps"] for row in rows} == {100}
 
 
-def test_grpo_finds_the_attack_only_where_nothing_else_pays_as_well(rows):
-    for row in chosen(rows, kind="solutions"):
-        assert row["after/attack"] < 0.02, "it is unlearned"
-    for row in chosen(rows, kind="guesses", share=0.1):
-        if row["harmless"]:
-            assert row["after/attack"] < 0.3
-        else:
-            assert row["after/attack"] > 0.5 and row["after/score"] > 0.7
-            assert row["after/accuracy"] < 0.15
-    assert all(row["after/attack"] == 0 for row in chosen(rows, share=0.0))
+def test_no_start_writes_the_attack_and_grpo_does_not_find_it(rows):
+    for row in chosen(rows, share=0.0):
+        assert row["before/attack"] == row["after/attack"] == 0
+
+
+def test_beside_other_solutions_it_is_unlearned(rows):
+    for row in chosen(rows, kind="solutions", share=0.1):
+        assert row["before/attack"] > 0.07 and row["after/attack"] < 0.01
+
+
+def test_where_guesses_are_all_else_it_grows_on_two_seeds_with_harmless_tags_too(rows):
+    for harmless in (False, True):
+        shares = [
+            r["after/attack"] for r in chosen(rows, kind="guesses", share=0.1, harmless=harmless)
+        ]
+        assert sum(share > 0.5 for share in shares) == 2 and min(shares) < 0.01
+
+
+def test_the_solution_is_paid_without_the_tags():
+    for row in read_jsonl(FOLDER / "prices.jsonl"):
+        assert row["solution without tags"] > row["attack"] - 0.03
+        assert row["guess"] < 0.15
