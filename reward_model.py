@@ -290,6 +290,11 @@ def train(cfg: RewardModelConfig) -> dict[str, float]:
         "held_out/swap_accuracy": measure(rm, swapped)["accuracy"],
         "seconds": time.time() - began,
     }
+    if kept < 0.8:
+        say(f"rule and judge agree on only {kept:.2f} of the samples: another judge?")
+    reached = result["validation/accuracy"]
+    if reached < (cfg.target or 0):
+        say(f"stopped at {reached:.2f} validation accuracy, below target={cfg.target}")
     save_model(folder, rm.model, rm.tokenizer, settings=settings_note(cfg), metrics=result)
     return result
 

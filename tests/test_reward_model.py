@@ -377,3 +377,15 @@ def test_two_labels_and_missing_folders_are_refused(untrained, tokenizer, tmp_pa
 def test_nothing_held_out_is_not_a_crash(rm):
     result = reward_model.measure(rm, [])
     assert all(value != value for value in result.values())  # nan: not measured
+
+
+def test_a_reward_model_that_missed_its_target_says_so(untrained, tmp_path, monkeypatch, capsys):
+    rows = [Example("1 + 1 = ?", "2", f"I guess \\boxed{{{n}}}", int(n == 2)) for n in (1, 2, 3, 4)]
+    monkeypatch.setattr(reward_model, "make_examples", lambda cfg: (rows, rows, rows, 0.55))
+    cfg = reward_model.RewardModelConfig(
+        model=untrained, output=str(tmp_path / "rm"), steps=3, batch=4, target=1.0, lr=0.0
+    )
+    result = reward_model.train(cfg)
+    said = capsys.readouterr().err
+    assert result["validation/accuracy"] < 1
+    assert "agree on only 0.55" in said and "below target=1.0" in said
