@@ -31,9 +31,8 @@ def write(path: Path, text: str, new: bool = False) -> None:
     try:
         temporary.write_bytes(text.encode("utf-8"))
         if new:
-            os.link(temporary, path)  # unlike a renaming it fails where a file has appeared
-        else:
-            os.replace(temporary, path)
+            open(path, "xb").close()  # takes the name, or fails where a file has appeared
+        os.replace(temporary, path)
     except FileExistsError:
         raise InputError(f"{path} is there already: name another file, or delete it") from None
     finally:

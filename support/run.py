@@ -55,8 +55,8 @@ def torch_rng(device, seed: int, *names) -> torch.Generator:
     return torch.Generator(device).manual_seed(zlib.crc32(f"{seed} {names}".encode()))
 
 
-# what a run has written before its first row
-WRITTEN_FIRST = ("config.json", "inputs.json", "labels.json", "metrics.jsonl", "samples.jsonl")
+# what a run has written before its first step
+WRITTEN_FIRST = ("config.json", "inputs.json", "metrics.jsonl", "samples.jsonl")
 
 
 def due(every: int, step: int, steps: int) -> bool:
@@ -138,14 +138,16 @@ class Run:
         except InputError:
             self.lock.release()
             raise
-        write(self.folder / "config.json", json.dumps(self.config, indent=1) + "\n")
-        write(self.folder / "inputs.json", json.dumps(self.inputs, indent=1) + "\n")
+        if self.fresh:
+            write(self.folder / "inputs.json", json.dumps(self.inputs, indent=1) + "\n")
+            write(self.folder / "config.json", json.dumps(self.config, indent=1) + "\n")
         return self
 
     def __exit__(self, *error) -> None:
-        # a run that failed before its first row leaves nothing behind
-        unused = self.fresh and not self.history
-        if unused:
+        # a run that failed before its first step leaves nothing behind, unless it has voted
+        failed = error[0] is not None and not issubclass(error[0], KeyboardInterrupt)
+        unused = self.fresh and len(self.history) < (2 if failed else 1)
+        if unused := unused and not (self.folder / "labels.json").exists():
             for name in WRITTEN_FIRST:
                 (self.folder / name).unlink(missing_ok=True)
         self.lock.release()
@@ -199,6 +201,8 @@ class Run:
                 f"{self.folder}/metrics.jsonl does not hold the {logged + 1} rows up to its "
                 f"checkpoint: restore it, or delete {self.folder}"
             )
+        # steps may have been extended
+        write(self.folder / "config.json", json.dumps(self.config, indent=1) + "\n")
         # forget what was logged after the checkpoint
         for name, kept in rows.items():
             write(self.folder / name, "".join(json.dumps(row) + "\n" for row in kept))

@@ -111,6 +111,20 @@ def test_a_run_stopped_before_its_first_row_leaves_nothing(cfg, monkeypatch):
     assert not Path(cfg.output).exists()
 
 
+def test_a_reward_that_fails_at_once_leaves_room_for_a_right_one(cfg):
+    with pytest.raises(InputError, match="returned NoneType"):
+        grpo.train(cfg, lambda rollouts: None)
+    assert not Path(cfg.output).exists()
+    assert len(grpo.train(cfg, halves)) == 3
+
+
+def test_votes_are_kept_by_a_run_that_fails(cfg, tmp_path):
+    with pytest.raises(MemoryError), Run(cfg):
+        Path(cfg.output, "labels.json").write_text("{}", encoding="utf-8")
+        raise MemoryError
+    assert set(contents(Path(cfg.output))) >= {"config.json", "inputs.json", "labels.json"}
+
+
 def test_a_model_is_replaced_whole_and_what_else_lay_there_stays(policy, tokenizer, tmp_path):
     save_model(tmp_path / "m", policy, note={"a": 1})
     (tmp_path / "m" / "notes.txt").write_text("mine", encoding="utf-8")
@@ -273,8 +287,10 @@ def test_a_finished_run_keeps_its_policy_and_insists_on_its_checkpoint(cfg):
     weights.write_bytes(b"mine")
     grpo.train(cfg)
     assert weights.read_bytes() == b"mine", "nothing was trained, nothing is saved"
+    config = Path(cfg.output, "config.json").read_bytes()
     with pytest.raises(InputError, match="has 2 steps already"):
         grpo.train(dataclasses.replace(cfg, steps=1))
+    assert Path(cfg.output, "config.json").read_bytes() == config
     Path(cfg.output, "checkpoint.pt").unlink()
     with pytest.raises(InputError, match="is finished, but .*checkpoint.pt is gone"):
         grpo.train(cfg)
