@@ -372,7 +372,7 @@ def test_one_update_of_the_whole_batch_never_clips(tmp_path, untrained):
 
 
 def test_workers_are_processes_with_one_thread(tmp_path):
-    workers.run_all([(note_threads, str(tmp_path / name)) for name in "ab"], 2, "threads")
+    workers.run_all([(note_threads, str(tmp_path / name)) for name in "ab"], 1, "threads")
     assert [(tmp_path / name).read_text(encoding="utf-8") for name in "ab"] == ["1", "1"]
     with pytest.raises(InputError, match="as it should"):
         workers.run_all([(fail,)], 1, "a job that fails")
