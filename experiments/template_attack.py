@@ -196,16 +196,13 @@ def price_table(prices: list[dict]) -> str:
 def table(rows: list[dict]) -> str:
     """One line per kind of start, share and treatment of tags; the seeds singly."""
     lines = []
-    keys = ("before/attack", "after/attack", "after/score", "after/accuracy")
     for case in dict.fromkeys((row["kind"], row["share"], row["harmless"]) for row in rows):
         kind, share, harmless = case
         chosen = [r for r in rows if (r["kind"], r["share"], r["harmless"]) == case]
-        # what the reward model of the run read
+        # the score as the reward model of the run read the texts
         score = "after/harmless" if harmless else "after/score"
-        cells = [
-            " ".join(f"{row[score if key == 'after/score' else key]:.2f}" for row in chosen)
-            for key in keys
-        ]
+        keys = ("before/attack", "after/attack", score, "after/accuracy")
+        cells = [" ".join(f"{row[key]:.2f}" for row in chosen) for key in keys]
         lines.append([kind, f"{share:.0%}", "harmless" if harmless else "as they are", *cells])
     head = ["taught", "attacks among them", "tags", "attacks before", "after", "score", "true"]
     return markdown(head, lines)

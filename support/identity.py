@@ -11,7 +11,7 @@ import zlib
 import numpy as np
 import torch
 
-LIBRARIES = (*site.getsitepackages(), sysconfig.get_path("stdlib"))
+LIBRARIES = (*site.getsitepackages(), site.getusersitepackages(), sysconfig.get_path("stdlib"))
 
 
 def identity(function) -> str:

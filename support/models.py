@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+from safetensors import safe_open
 from transformers import (
     MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
     MODEL_MAPPING,
@@ -108,6 +109,7 @@ def load_model(loader, name: str, **settings) -> tuple[PreTrainedModel, set[str]
     loader: a class with from_pretrained. Raises InputError where other weights are missing, have
     another shape or another name: they would be random numbers.
     """
+    check_storage(name)
     # the library holds global state while it loads: one thread at a time
     with one_line(f"cannot load {name!r}"), quiet(), _loading:
         model, info = loader.from_pretrained(
@@ -131,6 +133,21 @@ def load_model(loader, name: str, **settings) -> tuple[PreTrainedModel, set[str]
     if not ahead and any(_layer(key) in known for key in unexpected):
         raise InputError(f"cannot load {name!r}: more layers in its weights than in config.json")
     return model, missing
+
+
+def check_storage(name: str) -> None:
+    """Raise InputError where a folder's weights are stored quantised: loaded as they are, such
+    numbers without their scales are no model."""
+    with one_line(f"cannot load {name!r}"):
+        for file in sorted(Path(name).glob("*.safetensors")):
+            with safe_open(file, "pt") as weights:
+                for key in weights.keys():  # noqa: SIM118, it is no dict
+                    kind = weights.get_slice(key).get_dtype()
+                    if kind in ("I8", "U8", "I16", "I32") or kind.startswith("F8"):
+                        raise InputError(
+                            f"cannot load {name!r}: {key!r} is stored as {kind}, "
+                            "quantised: save the model as bfloat16 or float32"
+                        )
 
 
 def _layer(key: str) -> str:

@@ -336,3 +336,16 @@ def test_a_model_that_does_more_to_its_logits_is_noticed_and_scored_right(tokeni
     rollouts = sample(policy, tokenizer, PROBLEMS, 3, 8)
     policy.own_logits = False
     assert (token_logprobs(policy, rollouts)[0] - rollouts.logp).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("kind", [torch.int8, torch.float8_e4m3fn])
+def test_weights_that_are_stored_quantised_are_one_clear_line(untrained, tmp_path, kind):
+    folder = tmp_path / "model"
+    shutil.copytree(untrained, folder)
+    weights = load_file(folder / "model.safetensors")
+    name = "model.layers.0.mlp.up_proj.weight"
+    weights[name] = weights[name].to(kind)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    for load in (load_policy, RewardModel.load):
+        with pytest.raises(InputError, match="is stored as .*, quantised"):
+            load(str(folder))
