@@ -10,7 +10,8 @@ import re
 from dataclasses import dataclass
 
 import rewards
-from data import judge_prompt, training_and_held_out
+from data import training_and_held_out
+from prompts import judge_prompt
 from rollout import Rollouts, load_policy, sample, those_that_fit
 from support.chat import within_context
 from support.errors import InputError
@@ -25,6 +26,11 @@ class Example:
     reference: str
     completion: str
     label: int  # 1 where the completion's answer agrees with the reference
+
+
+def texts_of(examples: list[Example]):
+    """(questions, references, completions)"""
+    return tuple(zip(*[(e.question, e.reference, e.completion) for e in examples]))
 
 
 def judge(policy, tokenizer, rollouts: Rollouts, max_new_tokens: int = 8) -> list[int | None]:
@@ -55,20 +61,21 @@ def verdict(text: str) -> int | None:
     return int(words[-1] == "yes") if words else None
 
 
-def annotate(
-    rollouts: Rollouts, judge_policy, tokenizer, max_new_tokens: int = 8, said: list | None = None
-) -> tuple[list[Example], list[bool]]:
-    """Label B rollouts by the rule, and ask the judge -> (examples, whether the two agree).
+def label(rollouts: Rollouts, labels: list) -> list[Example]:
+    """The B rollouts as examples; those whose label is None are left out."""
+    rows = zip(rollouts.problems, rollouts.texts, labels)
+    return [Example(p.question, p.answer, text, int(y)) for p, text, y in rows if y is not None]
 
-    max_new_tokens: of the judge. said: a list that receives its verdicts.
+
+def agreed(by_rule: list[int], by_judge: list[int | None], labels: str = "both") -> list:
+    """Labels of what both label alike, None for the rest; or those of "rule" or "judge" alone.
+
+    >>> agreed([1, 1, 0, 0], [1, 0, 0, None])
+    [1, None, 0, None]
     """
-    by_rule = rewards.rule(rollouts).int().tolist()
-    by_judge = judge(judge_policy, tokenizer, rollouts, max_new_tokens)
-    if said is not None:
-        said += by_judge
-    rows = zip(rollouts.problems, rollouts.texts, by_rule)
-    examples = [Example(p.question, p.answer, text, label) for p, text, label in rows]
-    return examples, [rule == judged for rule, judged in zip(by_rule, by_judge)]
+    if labels != "both":
+        return by_rule if labels == "rule" else by_judge
+    return [rule if rule == judged else None for rule, judged in zip(by_rule, by_judge)]
 
 
 def swap_references(examples: list[Example], random) -> list[Example]:
@@ -83,12 +90,14 @@ def swap_references(examples: list[Example], random) -> list[Example]:
 
 
 def make_examples(cfg):
-    """(training, validation, held-out examples, share that the annotation keeps); by problem.
+    """(training, validation, held-out examples, what the annotation did); by problem.
 
-    cfg: a reward_model.RewardModelConfig. Only the training examples are filtered: dropping those
-    that a judge finds hard from the other two would flatter the reward model. The problems on which
-    a policy is evaluated (eval_data, eval_problems) are in none of the three.
+    cfg: a reward_model.RewardModelConfig. Only the training examples are labelled by what training
+    may know. The other two go by the verifier and are whole: dropping those that a judge finds hard
+    would flatter the reward model. The problems on which a policy is evaluated (eval_data,
+    eval_problems) are in none of the three.
     """
+    rule = rewards.by_rule(rewards.rule_of(cfg.rule))
     problems, _ = training_and_held_out(
         cfg.data, cfg.eval_data, cfg.eval_problems, cfg.problems, cfg.seed
     )
@@ -98,26 +107,41 @@ def make_examples(cfg):
         raise InputError(f"{cfg.data}: {len(problems)} problems to sample, at least 10 are needed")
     judge_model, judge_tokenizer = load_policy(cfg.judge) if cfg.judge else (policy, tokenizer)
     generator = torch_rng(policy.device, cfg.seed, "annotate")
-    train, validation, held_out, agreed, said = [], [], [], [], []
+    train, validation, held_out, ruled, said = [], [], [], [], []
     # problems sampled at a time: at most a tenth of them, since the parts are split here too
     size = max(1, min(cfg.batch // cfg.group_size, len(problems) // 10))
     for i in progress(range(0, len(problems), size), "annotate"):
-        part, G, T = problems[i : i + size], cfg.group_size, cfg.max_new_tokens
-        rollouts = sample(policy, tokenizer, part, G, T, generator=generator)
-        examples, agree = annotate(
-            rollouts, judge_model, judge_tokenizer, cfg.judge_max_new_tokens, said
-        )
-        agreed += agree
+        asked, G, T = problems[i : i + size], cfg.group_size, cfg.max_new_tokens
+        rollouts = sample(policy, tokenizer, asked, G, T, generator=generator)
+        by_rule = rule(rollouts).int().tolist()
+        by_judge = judge(judge_model, judge_tokenizer, rollouts, cfg.judge_max_new_tokens)
+        ruled += by_rule
+        said += by_judge
         if i == 0 and said.count(None) > len(said) / 2:
             say(
                 f"the judge says neither Yes nor No on {said.count(None)} of the first {len(said)} "
                 f"samples: more judge_max_new_tokens (now {cfg.judge_max_new_tokens}) for one that "
                 "thinks, or another judge"
             )
-        if i < len(problems) / 10:
-            held_out += examples
-        elif i < len(problems) / 5:
-            validation += examples
+        if i < len(problems) / 5:
+            part = held_out if i < len(problems) / 10 else validation
+            part += label(rollouts, rewards.rule(rollouts).tolist())
         else:
-            train += [example for example, keep in zip(examples, agree) if keep]
-    return train, validation, held_out, sum(agreed) / len(agreed)
+            train += label(rollouts, agreed(by_rule, by_judge, cfg.labels))
+    verdicts = list(zip(ruled, said))
+    counts = {
+        "annotation_kept": verdicts.count((1, 1)) + verdicts.count((0, 0)),
+        "right by the judge alone": verdicts.count((0, 1)),
+        "right by the rule alone": verdicts.count((1, 0)),
+        "no verdict": said.count(None),
+    }
+    return train, validation, held_out, {k: n / len(verdicts) for k, n in counts.items()}
+
+
+def in_words(annotated: dict[str, float]) -> str:
+    """What annotation kept, and by which disagreement it dropped the rest."""
+    return (
+        f"rule and judge agree on {annotated['annotation_kept']:.2f} of the samples; "
+        f"right by the judge alone {annotated['right by the judge alone']:.2f}, by the rule alone "
+        f"{annotated['right by the rule alone']:.2f}, no verdict {annotated['no verdict']:.2f}"
+    )

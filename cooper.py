@@ -29,6 +29,7 @@ model, bit for bit.
     python cooper.py --model runs/demo/policy --rm_model runs/demo/rm
 """
 
+import copy
 import math
 import time
 from dataclasses import dataclass
@@ -38,18 +39,25 @@ import torch
 
 import grpo
 import rewards
-from annotation import Example
-from data import draw_problems, rewrite_prompt
-from eval import eval_metrics, evaluation_due, rollout_metrics
+from annotation import Example, label
+from data import draw_problems
+from eval import (
+    eval_metrics,
+    evaluation_due,
+    measure,
+    measure_pairs,
+    order,
+    rollout_metrics,
+    verdict_metrics,
+)  # fmt: skip
 from grpo import GRPOConfig, group_advantages, update
-from reward_model import RewardModel, measure, pairwise_loss
-from rollout import Rollouts, load_policy, sample
-from support.chat import within_context
+from pairs import find_negatives, make_negatives, pair_up, select_positives
+from reward_model import RewardModel, pairwise_loss
+from rollout import load_policy, sample
 from support.errors import InputError
 from support.flags import command_line
 from support.optimize import norm_stats, optimizer_step
 from support.run import Run, rng, summary, torch_rng
-from verifier import equivalent, extract_answer
 
 
 @dataclass(frozen=True)
@@ -61,97 +69,16 @@ class CooperConfig(GRPOConfig):
 
     lr: float = 1e-4  # of AdamW; 1e-6 for a real LLM
     steps: int = 120  # rollout phases
-    rm_lr: float = 3e-4  # of AdamW; 1e-5 for a real LLM; 0 freezes the reward model
-    rm_minibatches: int = 1  # updates per step at most, each on its share of the pairs
+    kl_coef: float = 0.001  # weight of KL(policy || start); 0 loads no reference model
+    rm_lr: float = 1e-3  # of AdamW; 1e-5 for a real LLM; 0 freezes the reward model
+    rm_every: int = 1  # steps from one update of the reward model to the next
+    rm_updates: int = 4  # updates at such a step, each on one pair of every prompt
     rm_micro_batch: int | None = None  # pairs per forward pass; None takes the whole minibatch
-    negatives: Literal["rollouts", "assistant"] = "rollouts"  # rejected by the rule | rewritten
+    stale_pairs: bool = False  # the pairs come from samples of the initial policy
+    negatives: Literal["assistant", "rollouts", "perturb"] = "assistant"  # see pairs.py
     max_retries: int = 3  # further tries of the assistant where a rewrite is not wrong
     assistant_temperature: float = 0.7  # of the assistant's sampling
-    assistant_max_new_tokens: int = 32  # length limit of a rewrite, tokens
-
-
-# --------------------------------------------------------------------------------------------------
-# Pairs
-
-
-def select_positives(rollouts: Rollouts, correct, random) -> list[int]:
-    """One correct row of each prompt, drawn with `random`; prompts without one are left out.
-
-    correct: [B] bool or 0/1, by the rule verifier. random: a random.Random. Returns row indices.
-    """
-    flags, size = [bool(c) for c in correct], rollouts.group_size
-    groups = [[i for i in range(n, n + size) if flags[i]] for n in range(0, len(flags), size)]
-    return [random.choice(rows) for rows in groups if rows]
-
-
-def is_negative(text: str, reference: str) -> bool:
-    """Holds a boxed answer, and the rule says that it is not the reference."""
-    answer = extract_answer(text, require_box=True)
-    return bool(answer) and not equivalent(answer, reference)
-
-
-def make_negatives(
-    assistant, tokenizer, rollouts, positives, max_new_tokens, max_retries=3, temperature=0.7,
-    generator=None,
-) -> list[str | None]:  # fmt: skip
-    """A wrong rewrite of each positive row, by an LLM; None where every try failed.
-
-    positives: row indices from select_positives. Tries again, up to `max_retries` times, where
-    the text has no boxed answer or the rule does not call it wrong against the reference.
-    """
-    negatives: list[str | None] = [None] * len(positives)
-    for _ in range(1 + max_retries):
-        missing = [i for i, text in enumerate(negatives) if text is None]
-        if not missing:
-            break
-        rows = [positives[i] for i in missing]
-        problems = [rollouts.problems[row] for row in rows]
-        prompts = [rewrite_prompt(p.question, rollouts.texts[r]) for p, r in zip(problems, rows)]
-        rewrites = sample(
-            assistant, tokenizer, problems, 1, max_new_tokens, temperature,
-            generator=generator, prompts=prompts,
-        ).texts  # fmt: skip
-        for i, problem, text in zip(missing, problems, rewrites):
-            if is_negative(text, problem.answer):
-                negatives[i] = text
-    return negatives
-
-
-def rejected_rollouts(rollouts: Rollouts, correct, positives, random) -> list[str | None]:
-    """A rollout of the same prompt that the rule rejects, for each positive; None where none is."""
-    size, texts = rollouts.group_size, []
-    for row in positives:
-        group = range(row - row % size, row - row % size + size)
-        wrong = [rollouts.texts[i] for i in group if not correct[i]]
-        texts.append(random.choice(wrong) if wrong else None)
-    return texts
-
-
-def find_negatives(
-    rollouts, correct, positives, random, assistant, cfg: CooperConfig, step: int
-) -> list[str | None]:
-    """A wrong text for each positive, from where cfg.negatives says; None where there is none."""
-    if cfg.negatives == "rollouts":
-        return rejected_rollouts(rollouts, correct, positives, random)
-    (model, tokenizer), limit = assistant, cfg.assistant_max_new_tokens
-    prompts = [rewrite_prompt(rollouts.problems[i].question, rollouts.texts[i]) for i in positives]
-    readable = within_context(model, tokenizer, prompts, limit)
-    rows = [row for row, fits in zip(positives, readable) if fits]
-    negatives = make_negatives(
-        model, tokenizer, rollouts, rows, limit, cfg.max_retries, cfg.assistant_temperature,
-        torch_rng(model.device, cfg.seed, "negatives", step),
-    )  # fmt: skip
-    written = dict(zip(rows, negatives))
-    return [written.get(row) for row in positives]
-
-
-def pair_up(rollouts: Rollouts, positives, negatives) -> list[tuple[str, str, str, str]]:
-    """(question, reference, positive, negative) of each positive row that got a negative."""
-    return [
-        (rollouts.problems[row].question, rollouts.problems[row].answer, rollouts.texts[row], wrong)
-        for row, wrong in zip(positives, negatives)
-        if wrong is not None
-    ]
+    assistant_max_new_tokens: int = 40  # length limit of a rewrite, tokens
 
 
 # --------------------------------------------------------------------------------------------------
@@ -160,7 +87,7 @@ def pair_up(rollouts: Rollouts, positives, negatives) -> list[tuple[str, str, st
 
 @torch.enable_grad()
 def update_reward_model(rm: RewardModel, optimizer, pairs: list[tuple], cfg: CooperConfig) -> dict:
-    """Pairwise loss on (question, reference, positive, negative) tuples, `rm_minibatches` updates.
+    """Pairwise loss on (question, reference, positive, negative) tuples, `rm_updates` updates.
 
     Returns rm/loss, rm/margin (mean of z_pos - z_neg), rm/pair_accuracy, and norm_stats as rm/...
     """
@@ -168,7 +95,7 @@ def update_reward_model(rm: RewardModel, optimizer, pairs: list[tuple], cfg: Coo
         return {}
     rm.model.train()
     sums, norms = torch.zeros(3), []
-    size = math.ceil(len(pairs) / cfg.rm_minibatches)
+    size = math.ceil(len(pairs) / cfg.rm_updates)
     for minibatch in (pairs[i : i + size] for i in range(0, len(pairs), size)):
         part = cfg.rm_micro_batch or size
         for micro in (minibatch[i : i + part] for i in range(0, len(minibatch), part)):
@@ -192,26 +119,32 @@ def update_reward_model(rm: RewardModel, optimizer, pairs: list[tuple], cfg: Coo
 # Watching the reward model
 
 
-def held_out_examples(learner, cfg: CooperConfig) -> list[Example]:
-    """A fixed set to watch the reward model on: samples of the initial policy, with rule labels."""
-    examples, generator = [], torch_rng(learner.policy.device, cfg.seed, "held out")
+def held_out_set(learner, assistant, cfg: CooperConfig) -> tuple[list[Example], list[tuple]]:
+    """A fixed set to watch the reward model on: samples of the initial policy with their labels;
+    and (question, reference, right, wrong), of each problem one right sample and its rewrite."""
+    examples, pairs, generator = [], [], torch_rng(learner.policy.device, cfg.seed, "held out")
+    size = {"max_new_tokens": cfg.assistant_max_new_tokens, "generator": generator}
     for i in range(0, len(learner.held_out), cfg.prompts):
         rollouts = sample(
             learner.policy, learner.tokenizer, learner.held_out[i : i + cfg.prompts],
             cfg.eval_samples, cfg.max_new_tokens, generator=generator,
         )  # fmt: skip
-        rows = zip(rollouts.problems, rollouts.texts, rewards.rule(rollouts).int().tolist())
-        examples += [Example(p.question, p.answer, text, label) for p, text, label in rows]
-    return examples
+        correct = rewards.rule(rollouts)
+        examples += label(rollouts, correct.tolist())
+        rows = select_positives(rollouts, correct, rng(cfg.seed, "held out", i))
+        right, problems = [rollouts.texts[r] for r in rows], [rollouts.problems[r] for r in rows]
+        wrong = make_negatives(*assistant, right, problems, **size)
+        pairs += pair_up(rollouts, rows, wrong)
+    return examples, pairs
 
 
-def watch(learner, rm: RewardModel, watched: list[Example], cfg: CooperConfig) -> dict:
-    """Evaluation of both: the policy by the rule, the reward model on fixed examples, if any."""
-    if not watched:
+def watch(learner, rm: RewardModel, watched: tuple, cfg: CooperConfig) -> dict:
+    """Evaluation of both: the policy by the rule, the reward model on a held_out_set, if any."""
+    if not cfg.eval_every:
         return {}
-    return eval_metrics(learner, cfg) | {
-        f"rm/held_out_{name}": value for name, value in measure(rm, watched).items()
-    }
+    examples, pairs = watched
+    measured = measure(rm, examples) | measure_pairs(rm, pairs)
+    return eval_metrics(learner, cfg) | {f"rm/held_out_{k}": v for k, v in measured.items()}
 
 
 def agreement(score: torch.Tensor, correct: torch.Tensor) -> float:
@@ -238,11 +171,14 @@ def train(cfg: CooperConfig) -> list[dict]:
         # draws the head, if rm_model is a causal LM
         torch.manual_seed(cfg.seed)
         rm = RewardModel.load(cfg.rm_model, cfg.neutralise)
+        says = rewards.rule_of(cfg.rule)
+        rule = rewards.by_rule(says)
         rm_optimizer = torch.optim.AdamW(rm.model.parameters(), lr=cfg.rm_lr, weight_decay=0.01)
-        rewrites = cfg.rm_lr > 0 and cfg.negatives == "assistant"
-        prompting = {} if cfg.assistant else {"system": cfg.system, "chat": cfg.chat}
-        assistant = load_policy(cfg.assistant or cfg.model, **prompting) if rewrites else None
-        watched = held_out_examples(learner, cfg) if cfg.eval_every else []
+        # without a copy it is only read before training
+        asked = cfg.rm_lr > 0 and (cfg.stale_pairs or cfg.negatives == "assistant")
+        initial = copy.deepcopy(policy).requires_grad_(False) if asked else policy
+        assistant = load_policy(cfg.assistant) if cfg.assistant else (initial, tokenizer)
+        watched = held_out_set(learner, assistant, cfg) if cfg.eval_every else None
         run.resume(policy=policy, optimizer=optimizer, rm=rm.model, rm_optimizer=rm_optimizer)
         if not run.history:
             run.log({"step": 0} | watch(learner, rm, watched, cfg))
@@ -264,27 +200,33 @@ def train(cfg: CooperConfig) -> list[dict]:
             # 4 policy update
             stats = update(policy, optimizer, rollouts, adv, cfg, learner.reference, seeded)
 
-            correct = rewards.rule(rollouts)
-            if cfg.rm_lr > 0:
-                draw = rng(cfg.seed, "pairs", step)
+            if cfg.rm_lr > 0 and step % cfg.rm_every == 0:
+                draw, source = rng(cfg.seed, "pairs", step), rollouts
+                if cfg.stale_pairs:
+                    source = sample(initial, tokenizer, problems, G, T, generator=seeded)
 
                 # 5 positives
-                positives = select_positives(rollouts, correct, draw)
+                proved = rule(source)
+                positives = select_positives(source, proved, draw, cfg.rm_updates)
 
                 # 6 negatives
-                negatives = find_negatives(rollouts, correct, positives, draw, assistant, cfg, step)
+                negatives = find_negatives(
+                    source, proved, positives, draw, assistant, cfg, step, says
+                )
 
                 # 7 reward-model update
-                pairs = pair_up(rollouts, positives, negatives)
+                pairs = pair_up(source, positives, negatives)
                 # of dropout, if the model has any
                 torch.manual_seed(draw.getrandbits(32))
                 stats |= update_reward_model(rm, rm_optimizer, pairs, cfg)
-                stats["rm/valid_rate"] = len(pairs) / N
+                stats["rm/valid_rate"] = len(pairs) / (N * cfg.rm_updates)
 
             # 8 log / eval
-            row = {"step": step} | rollout_metrics(rollouts, score, correct) | stats
-            row |= {"rm/agreement": agreement(score, correct), "step_time": time.time() - began}
-            row |= rm.truncations()
+            correct = rewards.rule(rollouts)
+            row = {"step": step} | rollout_metrics(rollouts, score, correct, rule) | stats
+            row |= verdict_metrics("rm", score > 0.5, correct) | rm.truncations()
+            row |= {"rm/agreement": agreement(score, correct), "rm/order": order(score, correct, G)}
+            row["step_time"] = time.time() - began
             if evaluation_due(cfg, step):
                 row |= watch(learner, rm, watched, cfg)
                 run.log_samples(step, rollouts, score, correct)

@@ -1,13 +1,10 @@
-r"""Problems: a question and its reference answer, and the three things we ask of a model.
+r"""Problems: a question and its reference answer.
 
-Where problems come from (`load_problems`):
-    "arithmetic"     the embedded world: chains such as "7 + 5 - 3 = ?", made on the spot
+Where they come from (`load_problems`):
+    "arithmetic"     the embedded world: chains such as "7 + 5 - 3 = ?", made on the spot;
+                     variants such as "arithmetic:3-4" and "arithmetic:sums": see Chains
     "path.jsonl"     your own file, one {"question": ..., "answer": ...} a line, UTF-8
     "gsm8k", ...     named benchmarks through the `datasets` library (see BENCHMARKS)
-
-What we ask (`solve_prompt`, `rewrite_prompt`, `judge_prompt`): to solve, to rewrite a correct
-solution into a wrong one (Cooper's assistant), to judge one against a reference (hybrid
-annotation). The same texts go to a toy of 0.15 M parameters and to Qwen.
 """
 
 import hashlib
@@ -15,7 +12,7 @@ import os
 import random
 import re
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from support.errors import InputError
@@ -29,65 +26,61 @@ class Problem:
     question: str
     answer: str  # the reference answer, used as it is
     label: str | None = None  # what a vote took for the answer (labels.py), right or wrong
-
-
-# --------------------------------------------------------------------------------------------------
-# What we ask of a model: user messages, which `rollout.chat_ids` puts through the chat template.
-
-SOLVE = "Please reason step by step, and put your final answer within \\boxed{}."
-REWRITE = (
-    "Rewrite the correct solution below into a wrong one: about as long and just as plausible, "
-    "but with wrong reasoning and a wrong final answer in \\boxed{}. Reply with the wrong "
-    "solution only."
-)
-JUDGE = (
-    "Does the final answer of the solution below agree with the reference answer? Do not solve "
-    "the problem yourself; ignore units and format. Reply with one word, Yes or No."
-)
-
-
-# the tags that judge and reward model read, in any spelling
-_TAG = re.compile(
-    r"[<＜](\s*/?\s*(?:question|reference[\s_-]*answer|completion)\b[^<>＜＞]*)[>＞]", re.IGNORECASE
-)
-
-
-def neutralise(text: str) -> str:
-    """Tags of our templates inside a question, reference or completion, with brackets instead.
-
-    Otherwise a completion closes itself and asks another question, which it then answers rightly.
-
-    >>> neutralise("9</completion> <Question >1 + 1"), neutralise("x < y")
-    ('9[/completion] [Question ]1 + 1', 'x < y')
-    """
-    return _TAG.sub(r"[\1]", text)
-
-
-def solve_prompt(question: str) -> str:
-    return f"{question}\n{SOLVE}"
-
-
-def rewrite_prompt(question: str, solution: str) -> str:
-    """Ask the assistant for a wrong version of `solution` (gist of the prompt in Cooper's code)."""
-    question, solution = neutralise(question), neutralise(solution)
-    return f"{REWRITE}\nProblem: {question}\nCorrect solution: {solution}"
-
-
-def judge_prompt(question: str, reference: str, completion: str) -> str:
-    """Ask the judge for Yes or No (gist of the VerifyBench prompt of Cooper's authors)."""
-    question, reference, completion = map(neutralise, (question, reference, completion))
-    return (
-        f"{JUDGE}\n<question>{question}</question>\n<completion>{completion}</completion>\n"
-        f"<reference_answer>{reference}</reference_answer>"
-    )
+    benchmark: str = ""  # which column of the results it counts in; "" is in none
 
 
 # --------------------------------------------------------------------------------------------------
 # The embedded world: chain arithmetic, running totals in 0..20, operands 1..9.
 
 MAX_TOTAL = 20
-# how many different chains of three and four operands there are
-CHAINS = {"train": 24941, "test": 2866}
+# how many different chains of each length the test split has
+TEST_CHAINS = {2: 11, 3: 189, 4: 2677, 5: 37475}
+
+
+@dataclass(frozen=True)
+class Chains:
+    """What "arithmetic" and its variants stand for.
+
+    "arithmetic"        questions of 3 to 5 numbers; those of the test split also of 6, on which
+                        nothing is trained but the tiny policy's warm-up
+    "arithmetic:3-4"    of 3 and 4 numbers, in both splits
+    "arithmetic:sums"   a third of the references is written as a sum, "4 + 5" for 9, of which a
+                        rule that compares texts knows nothing
+    """
+
+    lengths: tuple[int, ...] = (3, 4, 5)  # how many numbers a question holds
+    beyond: tuple[int, ...] = (6,)  # in the test split besides
+    sums: bool = False
+
+    def in_split(self, split: str) -> tuple[int, ...]:
+        return self.lengths + self.beyond if split == "test" else self.lengths
+
+    def form(self, rng: random.Random, chance: float):
+        """How a number is written: with `chance` as a sum, in a world that has them."""
+        if not self.sums or rng.random() >= chance:
+            return str
+        share = rng.random()
+        return lambda n: f"{(a := 1 + int(share * (n - 1)))} + {n - a}" if n > 1 else str(n)
+
+
+PLAIN = Chains()
+
+
+def chains_of(source: str) -> Chains | None:
+    """None where `source` is no arithmetic.
+
+    >>> chains_of("arithmetic:3-4"), chains_of("gsm8k")
+    (Chains(lengths=(3, 4), beyond=(), sums=False), None)
+    """
+    match = re.fullmatch(r"arithmetic(?::([2-9])-([2-9]))?(:sums)?", source)
+    if not match:
+        return None
+    if match[1] is None:
+        return Chains(sums=bool(match[3]))
+    first, last = int(match[1]), int(match[2])
+    if first > last:
+        raise InputError(f"{source}: no chain has {first} to {last} numbers")
+    return Chains(tuple(range(first, last + 1)), (), bool(match[3]))
 
 
 def arithmetic_problem(rng: random.Random, operands: int) -> Problem:
@@ -100,7 +93,7 @@ def arithmetic_problem(rng: random.Random, operands: int) -> Problem:
             op = "-" if op == "+" else "+"  # n <= 9, so the other sign always fits in 0..20
         total = total + n if op == "+" else total - n
         question += [op, str(n)]
-    return Problem(" ".join(question) + " = ?", str(total))
+    return Problem(" ".join(question) + " = ?", str(total), benchmark=f"{operands}_numbers")
 
 
 def _is_test(question: str) -> bool:
@@ -108,13 +101,18 @@ def _is_test(question: str) -> bool:
     return zlib.crc32(question.encode()) % 10 == 0
 
 
-def arithmetic_problems(split: str, limit: int, seed: int = 0, operands=(3, 4)) -> list[Problem]:
+def arithmetic_problems(
+    split: str, limit: int, seed: int = 0, chains: Chains = PLAIN
+) -> list[Problem]:
     """`limit` distinct problems of split "train" or "test"; the two never share a question."""
     rng, found = random.Random(f"{split} {seed}"), {}
     while len(found) < limit:
-        problem = arithmetic_problem(rng, rng.choice(operands))
+        problem = arithmetic_problem(rng, rng.choice(chains.in_split(split)))
         if _is_test(problem.question) == (split == "test"):
-            found[problem.question] = problem
+            # the form of its reference belongs to the question
+            form = chains.form(random.Random(problem.question), 1 / 3)
+            answer = form(int(problem.answer))
+            found[problem.question] = replace(problem, answer=answer)
     return list(found.values())
 
 
@@ -145,12 +143,15 @@ def load_problems(
     split: "train" or "test"; a file is taken whole whatever the split.
     Raises InputError: nothing of that name, a bad line (with its number), no problem at all.
     """
-    if split not in CHAINS:
+    if split not in ("train", "test"):
         raise InputError(f"split must be train or test, not {split!r}")
-    if source == "arithmetic":
-        if limit is not None and limit > CHAINS[split]:
-            raise InputError(f"arithmetic has {CHAINS[split]} problems to {split}: ask for less")
-        return arithmetic_problems(split, 2000 if limit is None else limit, seed)
+    if chains := chains_of(source):
+        # nine in ten of all chains are for training
+        most = sum(TEST_CHAINS.get(n, 10**5) for n in chains.in_split(split))
+        most *= 1 if split == "test" else 8
+        if limit is not None and limit > most:
+            raise InputError(f"{source} has {most} problems to {split}: ask for less")
+        return arithmetic_problems(split, min(2000, most) if limit is None else limit, seed, chains)
     if source in BENCHMARKS:
         problems = _benchmark(source, split)
     elif os.path.isfile(source):
@@ -191,13 +192,15 @@ def training_and_held_out(
     twice in the first, which the reward model's training splits once more.
 
     eval_source: where the second come from; None: the test split of `source`.
-    limit, seed: of the first, in a drawn order; None takes all. What is held out depends on
-    neither: a policy and its reward model may draw other problems and leave out the same ones.
+    limit, seed: of the first, in a drawn order; None takes all. What is held out of a file depends
+    on neither: a policy and its reward model may draw other problems and leave out the same ones.
+    Of arithmetic both are drawn by seed, from splits that share no question.
     """
-    tests = load_problems(eval_source or source, "test", limit=held_out)
+    drawn = seed if chains_of(eval_source or source) else 0
+    tests = load_problems(eval_source or source, "test", held_out, drawn)
     asked = {normalised(problem.question) for problem in tests}
     # a file is drawn from after the held-out part has gone; arithmetic makes as many as it is asked
-    made = {"limit": limit, "seed": seed} if source == "arithmetic" else {}
+    made = {"limit": limit, "seed": seed} if chains_of(source) else {}
     first = {}
     for problem in load_problems(source, "train", **made):
         if (question := normalised(problem.question)) not in asked:
@@ -205,7 +208,7 @@ def training_and_held_out(
     problems = list(first.values())
     if not problems:
         raise InputError(f"{source}: every problem is held out; lower eval_problems")
-    if limit is not None and source != "arithmetic":
+    if limit is not None and not chains_of(source):
         problems = shuffled(problems, seed)[:limit]
     return problems, tests
 

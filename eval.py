@@ -72,7 +72,7 @@ def evaluate(
     samples: int = 8,
     temperature: float = 0.7,
     top_p: float = 0.95,
-    max_new_tokens: int = 32,
+    max_new_tokens: int = 40,
     batch: int = 256,
     seed: int = 0,
     keep: list | None = None,
@@ -82,7 +82,8 @@ def evaluate(
 
     batch: completions sampled at a time. keep: a list that receives every row as a dict.
     Returns accuracy, accuracy_low, accuracy_high (95%), pass@1, pass@2, pass@4, ... to `samples`,
-    the shares boxed, code and truncated, and length (mean tokens).
+    the shares boxed, code and truncated, length (mean tokens), and the accuracy on each
+    Problem.benchmark by its name.
     """
     correct, boxed, code, length, truncated = [], [], [], [], []
     generator = torch_rng(policy.device, seed, "evaluate")
@@ -106,13 +107,17 @@ def evaluate(
                 for p, t, r in rows
             ]
     shares = [c / samples for c in correct]
+    accuracy = {
+        name: [s for p, s in zip(problems, shares) if p.benchmark == name]
+        for name in benchmarks(problems)
+    }
     low, high = interval(shares, samples)
     mean = {"boxed": boxed, "code": code, "truncated": truncated, "length": length}
     ks = [2**i for i in range(samples.bit_length())]
     return (
         {"accuracy": sum(shares) / len(shares), "accuracy_low": low, "accuracy_high": high}
         | {f"pass@{k}": sum(pass_at_k(samples, c, k) for c in correct) / len(correct) for k in ks}
-        | {name: sum(values) / len(values) for name, values in mean.items()}
+        | {name: sum(values) / len(values) for name, values in (mean | accuracy).items()}
     )
 
 
@@ -120,10 +125,13 @@ def evaluate(
 # What training runs log
 
 
-def rollout_metrics(rollouts, reward: torch.Tensor, correct: torch.Tensor) -> dict:
-    """What is logged of the completions of a step; reward, correct (by the rule): [B]."""
+def rollout_metrics(rollouts, reward: torch.Tensor, correct: torch.Tensor, rule) -> dict:
+    """What is logged of the completions of a step; reward, correct (by the verifier): [B].
+
+    rule: the reward function that training takes for right.
+    """
     groups = reward.view(-1, rollouts.group_size)
-    return {
+    return verdict_metrics("rule", rule(rollouts), correct) | {
         "reward": reward.mean().item(),
         "reward_std": groups.double().std(1).mean().item(),
         "frac_reward_zero_std": (groups == groups[:, :1]).all(1).float().mean().item(),
@@ -134,10 +142,46 @@ def rollout_metrics(rollouts, reward: torch.Tensor, correct: torch.Tensor) -> di
     }
 
 
+def verdict_metrics(name: str, said: torch.Tensor, correct: torch.Tensor) -> dict:
+    """Of a grader's yes on the completions of a step: the share that is right, and the share of
+    what is right that gets one. said, correct: [B], 0/1. nan where there is nothing to divide by.
+
+    >>> verdict_metrics("rule", torch.tensor([1, 1, 0, 0]), torch.tensor([1, 0, 1, 1]))
+    {'rule/precision': 0.5, 'rule/recall': 0.3333333333333333}
+    """
+    both = float(((said > 0) & (correct > 0)).sum())
+    yes, right = float((said > 0).sum()), float((correct > 0).sum())
+    return {
+        f"{name}/precision": both / yes if yes else math.nan,
+        f"{name}/recall": both / right if right else math.nan,
+    }
+
+
+def order(score: torch.Tensor, correct: torch.Tensor, group_size: int) -> float:
+    """Share of (right, wrong) pairs of one prompt whose right one scores higher; ties are half.
+
+    That is what a group-relative advantage feels; where the scores lie, it does not. nan where no
+    group holds both.
+
+    >>> order(torch.tensor([0.9, 0.2, 0.5, 0.1, 0.1, 0.7]), torch.tensor([1, 0, 1, 0, 1, 1]), 3)
+    0.75
+    """
+    score, correct = score.view(-1, group_size), correct.view(-1, group_size) > 0
+    pair = correct[:, :, None] & ~correct[:, None, :]
+    gap = score[:, :, None] - score[:, None, :]
+    won = (gap > 0).double() + (gap == 0).double() / 2
+    return (won[pair].mean().item()) if pair.any() else math.nan
+
+
 def evaluation_due(cfg, step: int) -> bool:
     """Every `eval_every` steps and at the last, every other one up to `eval_early`; 0 is never."""
     early = step <= cfg.eval_early and step % 2 == 0
     return cfg.eval_every > 0 and (early or due(cfg.eval_every, step, cfg.steps))
+
+
+def benchmarks(problems) -> list[str]:
+    """The benchmarks that `problems` are of."""
+    return sorted({problem.benchmark for problem in problems} - {""})
 
 
 def eval_metrics(learner, cfg) -> dict:
@@ -159,7 +203,38 @@ def eval_metrics(learner, cfg) -> dict:
         "eval/code": sampled["code"],
         "eval/boxed": sampled["boxed"],
         "training_problems": len(learner.problems),
+    } | {f"eval/{name}": sampled[name] for name in benchmarks(learner.held_out)}
+
+
+# --------------------------------------------------------------------------------------------------
+# Of a reward model
+
+
+def measure(rm, examples) -> dict[str, float]:
+    """Accuracy at score 1/2, and expected calibration error over ten bins of the score."""
+    if not examples:
+        return {"accuracy": math.nan, "calibration_error": math.nan}
+    texts = zip(*[(e.question, e.reference, e.completion) for e in examples])
+    score = rm.score(*texts).cpu()
+    label = torch.tensor([float(e.label) for e in examples])
+    bins = (score * 10).long().clamp(max=9)
+    gaps = [(score[bins == b] - label[bins == b]).sum().abs().item() for b in range(10)]
+    return {
+        "accuracy": ((score > 0.5) == label.bool()).float().mean().item(),
+        "calibration_error": sum(gaps) / len(examples),
     }
+
+
+def measure_pairs(rm, pairs: list[tuple]) -> dict[str, float]:
+    """Share of (question, reference, right, wrong) whose right text scores higher; 1/2 is chance.
+
+    Where the wrong one is a rewrite of the right one, style does not tell them apart.
+    """
+    if not pairs:
+        return {"order": math.nan}
+    question, reference, right, wrong = zip(*pairs)
+    gap = rm.score(question, reference, right) - rm.score(question, reference, wrong)
+    return {"order": (gap > 0).float().mean().item()}
 
 
 # --------------------------------------------------------------------------------------------------
@@ -177,7 +252,7 @@ class EvalConfig:
     samples: int = 8  # completions per problem
     temperature: float = 0.7  # 0 decodes greedily (and then one sample is enough)
     top_p: float = 0.95  # 1 samples the full distribution
-    max_new_tokens: int = 32  # tokens per completion; real models want 512 or more
+    max_new_tokens: int = 40  # tokens per completion; real models want 512 or more
     batch: int = 256  # completions sampled at a time
     seed: int = 0  # of problems and sampling
     output: str | None = None  # .jsonl file for every completion; None keeps none

@@ -14,17 +14,15 @@ Choices that implementations make silently, and the one made here:
     micro-batch     Z belongs to the whole minibatch: the gradient does not depend on `micro_batch`
     clip            `min` for both signs of A (PPO, arXiv:1707.06347, eq. 7); None switches it off
     when it acts    not in the first update after sampling, where ratio = 1 (in fp32); it needs
-                    `minibatches` or `inner_epochs` above 1. The loss tells nothing: watch grad_norm
+                    `minibatches` or `inner_epochs` above 1; watch grad_norm, not the loss
     KL              a loss term, not part of the reward; as such k2 has the gradient of
                     KL(pi || ref), k1 none in expectation, k3 that of KL(ref || pi)
     std             sample std (G - 1), as in TRL and veRL; `--no_scale_by_std` as in Dr. GRPO
     aggregation     mean over the tokens of the minibatch, as in DAPO and veRL; see `loss_norm`
     equal rewards   the group has A = 0 exactly, and its tokens still count in Z
-    old log-probs   the sampler's own; in fp32 they are the trainer's to 1e-5, logged as
-                    sampling/sampling_logp_difference/max
+    old log-probs   the sampler's own; the trainer's may differ, see docs/metrics.md: sampling/...
 
-`train` is one step after another: 1 sample, 2 score, 3 advantages, 4 policy update, 8 log / eval
-(5-7 are Cooper's). Two calls lead from there to the formula: train > update > policy_loss.
+Two calls lead from the loop to the formula: train > update > policy_loss.
 
     python grpo.py --model runs/demo/policy --reward rule --clip_eps None
 
@@ -61,6 +59,7 @@ class GRPOConfig:
     eval_data: str | None = None  # evaluation problems; None takes the test split of data
     output: str = "runs/grpo"  # folder of this run; one that was interrupted there goes on
     reward: str = "rule"  # rule, random, majority, ...: see rewards.py; or "rule and not python"
+    rule: str = "verifier"  # what training takes for right: see rewards.rule_of
     gamma: float = 0.5  # chance of a reward of 1 under "random"
     votes: int = 64  # samples of the initial policy per label, for "majority" and "incorrect"
     train_problems: int | None = None  # size of the training set; None is all, 2000 of arithmetic
@@ -69,7 +68,7 @@ class GRPOConfig:
     steps: int = 100  # rollout phases
     prompts: int = 32  # N, problems per step
     group_size: int = 8  # G, completions per problem, at least 2
-    max_new_tokens: int = 32  # length limit of a completion, tokens
+    max_new_tokens: int = 40  # length limit of a completion, tokens
     temperature: float = 1.0  # of sampling while training; above 0
 
     scale_by_std: bool = True  # divide the advantage by the group's std
@@ -218,8 +217,7 @@ def update(policy, optimizer, rollouts, adv, cfg, reference=None, generator=None
                     distances.append((logp.detach() - part.logp).abs().max())
             norms.append(optimizer_step(policy, optimizer, cfg.max_grad_norm))
     means = {name: value / tokens for name, value in sums.items()}
-    # torch's max, since Python's would pass over a nan
-    furthest = torch.stack(distances).max().item()
+    furthest = torch.stack(distances).max().item()  # Python's max would pass over a nan
     return means | norm_stats(norms) | {"sampling/sampling_logp_difference/max": furthest}
 
 
@@ -248,7 +246,8 @@ def check(cfg: GRPOConfig, **ranges) -> None:
 
 def start(cfg: GRPOConfig) -> Learner:
     """Load the policy and the problems. Raises InputError."""
-    problems, held_out = training_and_held_out(cfg.data, cfg.eval_data, cfg.eval_problems)
+    sources = cfg.data, cfg.eval_data, cfg.eval_problems
+    problems, held_out = training_and_held_out(*sources, seed=cfg.seed)
     if (cfg.train_problems or 0) > len(problems):
         raise InputError(f"train_problems={cfg.train_problems}, but there are {len(problems)}")
     if cfg.train_problems is not None:
@@ -272,7 +271,8 @@ def train(cfg: GRPOConfig, reward=None) -> list[dict]:
     Writes cfg.output (see support/run.py), returns its history: a dict per step, 0 is the start.
     """
     check(cfg)
-    reward = reward or rewards.by_name(cfg.reward, cfg.gamma)
+    rule = rewards.by_rule(rewards.rule_of(cfg.rule))
+    reward = reward or rewards.by_name(cfg.reward, cfg.gamma, rule)
     with Run(cfg, reward) as run:
         learner = start(cfg)
         policy, tokenizer, optimizer = learner.policy, learner.tokenizer, learner.optimizer
@@ -300,7 +300,7 @@ def train(cfg: GRPOConfig, reward=None) -> list[dict]:
 
             # 8 log / eval (5-7 are Cooper's)
             correct = rewards.rule(rollouts)
-            row = {"step": step} | rollout_metrics(rollouts, score, correct) | stats
+            row = {"step": step} | rollout_metrics(rollouts, score, correct, rule) | stats
             row["step_time"] = time.time() - began
             if evaluation_due(cfg, step):
                 row |= eval_metrics(learner, cfg)

@@ -20,16 +20,17 @@ only late to compare the answer; it is that shortcut which the policy exploits.
 Any Hugging Face sequence classifier with one label can take its place, and any causal LM start it.
 """
 
-import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 
-import data
-from annotation import Example, make_examples, swap_references
+import prompts
+from annotation import in_words, make_examples, swap_references, texts_of
+from eval import measure
 from rollout import Rollouts, autocast, device, load_tokenizer
 from support.chat import cut_to_fit, defuse
 from support.checks import check_settings
@@ -43,17 +44,19 @@ from support.run import rng
 from support.selfcheck import check_classifier
 
 
-def format_input(question: str, reference: str, completion: str, clean=data.neutralise) -> str:
+def format_input(
+    question: str, reference: str | None, completion: str, clean=prompts.neutralise
+) -> str:
     """What a grader reads: the template of Cooper's VerifyRM, to the letter; no chat template.
 
-    clean: keeps the template's own tags out of the three texts, which VerifyRM's does not.
+    reference: None leaves its line out. clean: keeps the template's own tags out of the texts,
+    which VerifyRM's does not.
     """
-    question, reference, completion = map(
-        clean, (question, shorten(reference), shorten(completion))
-    )
+    question, completion = clean(question), clean(shorten(completion))
+    line = f"<reference_answer>{clean(shorten(reference or ''))}</reference_answer>\n"
     return (
         f"<question>{question}</question>\n"
-        f"<reference_answer>{reference}</reference_answer>\n"
+        f"{'' if reference is None else line}"
         f"<completion>{completion}</completion>"
     )
 
@@ -102,6 +105,7 @@ class RewardModel:
         self.model, self.tokenizer = model.to(device()).eval(), tokenizer
         self.max_length = min(max_length, readable_length(model) or max_length)
         self.batch, self.neutralise = batch, neutralise
+        self.reads_reference = getattr(model.config, "reads_reference", True)
         self.truncated = 0  # inputs that had to be cut since truncations() was asked
 
     @classmethod
@@ -118,9 +122,11 @@ class RewardModel:
         """Token ids of (question, reference, completion) rows, at most max_length of each."""
 
         def clean(text):
-            return defuse(self.tokenizer, data.neutralise(text)) if self.neutralise else text
+            return defuse(self.tokenizer, prompts.neutralise(text)) if self.neutralise else text
 
         def ids(rows):
+            if not self.reads_reference:
+                rows = [(question, None, completion) for question, _, completion in rows]
             texts = [format_input(*row, clean) for row in rows]
             return self.tokenizer(texts, add_special_tokens=False).input_ids
 
@@ -172,28 +178,6 @@ def right_pad(rows: list[list[int]], pad: int, to) -> tuple[torch.Tensor, torch.
 
 
 # --------------------------------------------------------------------------------------------------
-# Measuring
-
-
-def measure(rm: RewardModel, examples: list[Example]) -> dict[str, float]:
-    """Accuracy at score 1/2, and expected calibration error over ten bins of the score."""
-    if not examples:
-        return {"accuracy": math.nan, "calibration_error": math.nan}
-    score = rm.score(*_columns(examples)).cpu()
-    label = torch.tensor([float(e.label) for e in examples])
-    bins = (score * 10).long().clamp(max=9)
-    gaps = [(score[bins == b] - label[bins == b]).sum().abs().item() for b in range(10)]
-    return {
-        "accuracy": ((score > 0.5) == label.bool()).float().mean().item(),
-        "calibration_error": sum(gaps) / len(examples),
-    }
-
-
-def _columns(examples):
-    return tuple(zip(*[(e.question, e.reference, e.completion) for e in examples]))
-
-
-# --------------------------------------------------------------------------------------------------
 # Training
 
 
@@ -201,7 +185,7 @@ def _columns(examples):
 class RewardModelConfig:
     model: str = "runs/demo/policy"  # policy that is sampled; its backbone starts the reward model
     judge: str | None = None  # LLM that labels beside the rule; None takes model
-    judge_max_new_tokens: int = 8  # length limit of a verdict; a judge that thinks wants 1000
+    judge_max_new_tokens: int = 32  # length limit of a verdict; a judge that thinks wants 1000
     system: str | None = None  # system prompt of model; None leaves it to its chat template
     chat: str | None = None  # "plain" for a base model, or JSON: {"enable_thinking": false}
     data: str = "arithmetic"  # problems: "arithmetic", a .jsonl file, or a named benchmark
@@ -209,8 +193,11 @@ class RewardModelConfig:
     eval_problems: int = 200  # how many those are
     output: str = "runs/demo/rm"  # folder of the reward model
     problems: int = 1000  # problems sampled; a tenth is for validation, a tenth held out
+    rule: str = "verifier"  # what annotation takes for right, see rewards.rule_of; measuring: never
+    labels: Literal["both", "rule", "judge"] = "both"  # kept where both agree; or of one of them
+    reference: bool = True  # the reward model reads it
     group_size: int = 8  # completions per problem
-    max_new_tokens: int = 32  # length limit of a completion, tokens
+    max_new_tokens: int = 40  # length limit of a completion, tokens
     steps: int = 400  # updates at most
     target: float | None = 0.88  # validation accuracy at which training stops; None runs all steps
     batch: int = 128  # examples per update, half of them right; samples at a time
@@ -249,7 +236,7 @@ def fit(rm: RewardModel, examples, cfg: RewardModelConfig, validation=()) -> int
         size = cfg.micro_batch or len(batch)
         for part in (batch[i : i + size] for i in range(0, len(batch), size)):
             labels = torch.tensor([e.label for e in part]).to(rm.model.device)
-            loss = bce_loss(rm.logits(*_columns(part)), labels) * len(part) / len(batch)
+            loss = bce_loss(rm.logits(*texts_of(part)), labels) * len(part) / len(batch)
             loss.backward()
         norms.append(optimizer_step(rm.model, optimizer, cfg.max_grad_norm))
         schedule.step()
@@ -278,11 +265,12 @@ def train(cfg: RewardModelConfig) -> dict[str, float]:
         return read_json(folder / "metrics.json")
     torch.manual_seed(cfg.seed)  # the new head
     rm = RewardModel.load(cfg.model)  # first: what cannot be one is refused before any sampling
-    examples, validation, held_out, kept = make_examples(cfg)
+    rm.model.config.reads_reference = rm.reads_reference = cfg.reference
+    examples, validation, held_out, annotated = make_examples(cfg)
     steps = fit(rm, examples, cfg, validation)
     swapped = swap_references(held_out, rng(cfg.seed, "held out"))
     result = {
-        "annotation_kept": kept,
+        **annotated,
         "examples": len(examples),
         "steps": steps,
         "validation/accuracy": measure(rm, validation)["accuracy"],
@@ -290,11 +278,17 @@ def train(cfg: RewardModelConfig) -> dict[str, float]:
         "held_out/swap_accuracy": measure(rm, swapped)["accuracy"],
         "seconds": time.time() - began,
     }
-    if kept < 0.8:
-        say(f"rule and judge agree on only {kept:.2f} of the samples: another judge?")
+    say(in_words(annotated))
     reached = result["validation/accuracy"]
     if reached < (cfg.target or 0):
-        say(f"stopped at {reached:.2f} validation accuracy, below target={cfg.target}")
+        missed = folder.with_name(folder.name + ".missed")
+        if not missed.exists():
+            save_model(missed, rm.model, rm.tokenizer, metrics=result)
+        raise InputError(
+            f"the reward model stopped at {reached:.2f} validation accuracy after {steps} "
+            f"updates, below target={cfg.target}, and is not handed on (see {missed}). "
+            f"{in_words(annotated)}. Take another judge or --seed, more steps, or --target none"
+        )
     save_model(folder, rm.model, rm.tokenizer, settings=settings_note(cfg), metrics=result)
     return result
 

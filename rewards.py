@@ -21,6 +21,8 @@ only in a box, since that is what the prompt asks for (its grader also takes the
 text); the one problem is drawn by seed; ttrl trains on training problems, not on the test's.
 """
 
+import hashlib
+import re
 from collections import Counter
 from functools import partial
 
@@ -34,8 +36,12 @@ from verifier import equivalent, extract_answer, verify
 
 def rule(rollouts: Rollouts) -> torch.Tensor:
     r"""1 where the last \boxed{} equals the reference. The prompt asks for a box: without, 0."""
-    pairs = zip(rollouts.texts, rollouts.problems)
-    return torch.tensor([float(verify(text, p.answer, require_box=True)) for text, p in pairs])
+    return by_rule(proved)(rollouts)
+
+
+def proved(text: str, problem) -> bool:
+    """The verifier: what evaluation goes by, and the rule of training unless it is to err."""
+    return verify(text, problem.answer, require_box=True)
 
 
 def label(rollouts: Rollouts) -> torch.Tensor:
@@ -131,6 +137,77 @@ def checked(reward, rollouts: Rollouts) -> torch.Tensor:
     return value
 
 
+# --------------------------------------------------------------------------------------------------
+# A rule that errs
+
+
+def same_text(text: str, problem) -> bool:
+    return extract_answer(text, require_box=True) == problem.answer
+
+
+def last_number(text: str, problem) -> bool:
+    found, wanted = (
+        re.findall(r"\d+", side or "")
+        for side in (extract_answer(text, require_box=True), problem.answer)
+    )
+    return bool(found and wanted) and found[-1] == wanted[-1]
+
+
+RULES = {"verifier": proved, "same text": same_text, "last number": last_number}
+
+
+def rule_of(spec: str):
+    """The rule that training goes by, `rule(text, problem) -> bool`, of a field `rule`.
+
+    "verifier"       the whole verifier: `proved`
+    "same text"      the answer in the box is the reference, character by character
+    "last number"    the last number in the box is the last of the reference
+    "verifier, misses 0.3, accepts 0.1"    it rejects 0.3 of what is right, accepts 0.1 of what is
+                     wrong: by chance, but always alike for the same text
+    "verifier, misses 0.3 by answer"       it always errs where the box holds certain answers
+
+    Evaluation goes by the verifier whatever this says. Raises InputError.
+    """
+    number = r"(0\.\d+|0|1)"
+    names, errors = "|".join(RULES), rf"(?:, misses {number})?(?:, accepts {number})?( by answer)?"
+    match = re.fullmatch(f"({names}){errors}", spec)
+    if not match:
+        raise InputError(
+            f"no rule {spec!r}: name one of {', '.join(RULES)}, perhaps with ', misses 0.3', "
+            "', accepts 0.1' and ' by answer' behind it, in this order"
+        )
+    base = RULES[match[1]]
+    misses, accepts = float(match[2] or 0), float(match[3] or 0)
+    if misses == accepts == 0:
+        return base
+
+    def erring(text, problem) -> bool:
+        answer = extract_answer(text, require_box=True)
+        if answer is None:
+            return False
+        seen = answer if match[4] else f"{problem.question} {text}"
+        right = base(text, problem)
+        # sha256 and not a checksum: texts that differ in a digit must not be alike
+        digest = hashlib.sha256(f"{right} {seen}".encode()).digest()
+        errs = int.from_bytes(digest[:4], "big") / 2**32 < (misses if right else accepts)
+        return right != errs
+
+    return erring
+
+
+def by_rule(says):
+    """The reward of a rule that says yes or no to one (text, problem)."""
+
+    def rule(rollouts: Rollouts) -> torch.Tensor:
+        return torch.tensor([float(says(t, p)) for t, p in zip(rollouts.texts, rollouts.problems)])
+
+    return rule
+
+
+# --------------------------------------------------------------------------------------------------
+# Names
+
+
 def terms(name: str) -> list[tuple[str, bool]]:
     """ "rule and not python" -> [("rule", True), ("python", False)]. Raises InputError."""
     found = []
@@ -145,14 +222,16 @@ def terms(name: str) -> list[tuple[str, bool]]:
     return found
 
 
-def by_name(name: str, gamma: float = 0.5):
-    """The reward function of a name or combination of names; gamma is that of "random"."""
+def by_name(name: str, gamma: float = 0.5, rule=rule):
+    """The reward function of a name or combination of names.
+
+    gamma: of "random". rule: what "rule" and "one_shot" go by, a reward function.
+    """
     if not 0 <= gamma <= 1:
         raise InputError(f"gamma must be between 0 and 1, not {gamma}")
-    parts = [
-        (partial(coin, gamma=gamma) if base == "random" else REWARDS[base], wanted)
-        for base, wanted in terms(name)
-    ]
+    functions = REWARDS | {"random": partial(coin, gamma=gamma)}
+    functions |= {"rule": rule, "one_shot": rule}
+    parts = [(functions[base], wanted) for base, wanted in terms(name)]
 
     def reward(rollouts: Rollouts) -> torch.Tensor:
         total = torch.ones(len(rollouts.texts))

@@ -18,7 +18,8 @@ import torch
 from torch.utils.checkpoint import checkpoint
 from transformers import AutoModelForCausalLM, DynamicCache
 
-from data import Problem, solve_prompt
+from data import Problem
+from prompts import solve_prompt
 from support.chat import chat_ids, decode, set_template, within_context
 from support.errors import InputError
 from support.models import (

@@ -1,29 +1,18 @@
-r"""The embedded world: a tiny Qwen2 that can be right but often is not, trained in minutes.
+"""The tiny policy: a Qwen2 of 0.15 M parameters, taught in minutes what world.py writes.
 
-RL with verifiable rewards mostly brings out what the pretrained prior already holds. So that a
-laptop can show it, this file makes such a prior. Problems are chains of sums
-(`data.arithmetic_problem`). Solutions come in three strategies, each with its own hit rate:
+Supervised training (`warm_up`) on a mixture of solutions, mistakes and all, gives a policy that
+knows the arithmetic but samples the mistakes that it was taught too. It is done not after a number
+of updates but when policy, assistant and judge reach their `MARKS` on texts drawn apart: what
+begins with a judge that cannot judge would only look like an experiment.
 
-    guess    I guess \boxed{9}                                        seldom right
-    words    7 plus 5 is 12 minus 3 is 9 so \boxed{9}                 often right
-    python   python x = 7 x += 5 # 12 x -= 3 # 9 print \boxed{9}      mostly right
-
-and some without the \boxed{}. Supervised training (`warm_up`) on a mixture of them, mistakes and
-all (a `Prior`), gives a policy that knows the arithmetic but samples the mistakes that it was
-taught too. A mistake is a *slip*, any other number, which a policy that grows more confident makes
-less often; or a *habit*, the last operation left out, which it makes more often where most
-solutions do. The same model also learns two other roles of Cooper, each behind its instruction: the
-*assistant*, which rewrites a correct solution into a wrong one, and the *judge*.
-
-The tokenizer is word-level, one token per number; each instruction of data.py is one token, so that
-the toy and a real Qwen are prompted with the same text. Both are ordinary Hugging Face folders.
+The tokenizer is word-level, one token per number; each instruction of prompts.py is one token, so
+that the toy and a real Qwen are prompted alike. Both are ordinary Hugging Face folders.
 NOTE: the warm-up draws from all questions, those of the test split too: it is the pretraining of
 this world. What is held out is held out from RL and from the reward model.
 
     python tiny.py --prior mixed --output runs/demo/policy
 """
 
-import random
 from dataclasses import dataclass
 from typing import Literal
 
@@ -31,149 +20,27 @@ import torch
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
-import data
+from annotation import verdict
+from data import MAX_TOTAL, Chains, Problem, chains_of
+from pairs import is_negative
+from prompts import JUDGE, REWRITE, SOLVE, solve_prompt
+from rollout import sample
 from support.checks import check_settings
+from support.errors import InputError
 from support.files import finished, save_model, settings_note
 from support.flags import command_line
 from support.progress import progress
-from support.run import rng
-from verifier import verify
-
-STRATEGIES = ("guess", "words", "python")
-
-
-@dataclass(frozen=True)
-class Strategy:
-    """How common a way of solving is in the warm-up texts, and how often it goes wrong."""
-
-    share: float  # of the solutions
-    slip: float  # chance of a wrong result: of the whole sum for guess, of each step otherwise
-    habit: float = 0.0  # chance that the last operation is left out
-
-
-@dataclass(frozen=True)
-class Prior:
-    """What the warm-up texts look like; the three shares sum to 1."""
-
-    guess: Strategy
-    words: Strategy
-    python: Strategy
-    box: float = 0.8  # share of solutions with a \\boxed{}
-
-
-# Cooper's three arms start from "mixed". The others are for the spurious rewards: accuracy with
-# code and without is about that of table 1 of Spurious Rewards (Qwen2.5-Math-7B 61% and 28%,
-# OLMo2-7B-SFT 21% and 40%), and so is Qwen's share of code (65%); OLMo's is 98%, which would leave
-# nothing to choose.
-PRIORS = {
-    "mixed": Prior(
-        guess=Strategy(share=0.50, slip=0.90),
-        words=Strategy(share=0.20, slip=0.15),
-        python=Strategy(share=0.30, slip=0.04),
-    ),
-    # code common and accurate
-    "qwen_math": Prior(
-        guess=Strategy(share=0.15, slip=0.30, habit=0.70),
-        words=Strategy(share=0.20, slip=0.05, habit=0.45),
-        python=Strategy(share=0.65, slip=0.05, habit=0.15),
-    ),
-    # the same, confident: the chance of code is out of the upper bound's reach, 0.9 * 1.2 > 1
-    "qwen_confident": Prior(
-        guess=Strategy(share=0.03, slip=0.30, habit=0.70),
-        words=Strategy(share=0.07, slip=0.05, habit=0.45),
-        python=Strategy(share=0.90, slip=0.05, habit=0.15),
-    ),
-    # code rare and inaccurate
-    "llama": Prior(
-        guess=Strategy(share=0.30, slip=0.30, habit=0.70),
-        words=Strategy(share=0.67, slip=0.05, habit=0.35),
-        python=Strategy(share=0.03, slip=0.05, habit=0.75),
-    ),
-    # code common and inaccurate
-    "olmo_sft": Prior(
-        guess=Strategy(share=0.05, slip=0.30, habit=0.70),
-        words=Strategy(share=0.25, slip=0.05, habit=0.35),
-        python=Strategy(share=0.70, slip=0.05, habit=0.75),
-    ),
-}
-
-
-# --------------------------------------------------------------------------------------------------
-# Texts
-
-
-def write_solution(
-    question: str, strategy: str, rng: random.Random, error=0.0, slip=None, box=True, short=False
-):
-    r"""One solution text. A miswritten result is carried on: later steps build on it.
-
-    error: chance that a result is off. slip: index of a step that is certainly off; one past the
-    last step it is the answer, which then contradicts the steps. short: leave out the last
-    operation.
-
-    >>> write_solution("7 + 5 - 3 = ?", "words", random.Random(0))
-    '7 plus 5 is 12 minus 3 is 9 so \\boxed{9}'
-    """
-    first, *rest = question.removesuffix(" = ?").split()
-    steps, total = [(op, int(n)) for op, n in zip(rest[::2], rest[1::2])], int(first)
-    words = {"guess": "I guess", "words": first, "python": f"python x = {first}"}[strategy]
-    if short:
-        steps = steps[:-1]
-    if strategy == "guess":  # the whole sum at once: one place to be wrong
-        steps = [("+", sum(n if op == "+" else -n for op, n in steps))]
-    for i, (op, n) in enumerate(steps):
-        total = total + n if op == "+" else total - n
-        if i == slip or rng.random() < error:
-            total = rng.choice([t for t in range(data.MAX_TOTAL + 1) if t != total])
-        total = min(max(total, 0), data.MAX_TOTAL)
-        if strategy == "words":
-            words += f" {'plus' if op == '+' else 'minus'} {n} is {total}"
-        elif strategy == "python":
-            words += f" x {op}= {n} # {total}"
-    if slip == len(steps):
-        total = rng.choice([t for t in range(data.MAX_TOTAL + 1) if t != total])
-    words += {"guess": "", "words": " so", "python": " print"}[strategy]
-    return f"{words} \\boxed{{{total}}}" if box else f"{words} {total}"
-
-
-def draw_strategy(rng: random.Random, prior: Prior) -> str:
-    return rng.choices(STRATEGIES, [getattr(prior, name).share for name in STRATEGIES])[0]
-
-
-def sampled_solution(question: str, rng: random.Random, prior: Prior) -> str:
-    """A solver who works as the prior says."""
-    name = draw_strategy(rng, prior)
-    strategy, box = getattr(prior, name), rng.random() < prior.box
-    short = strategy.habit > 0 and rng.random() < strategy.habit
-    return write_solution(question, name, rng, strategy.slip, box=box, short=short)
-
-
-def solve_example(rng: random.Random, prior: Prior) -> tuple[str, str]:
-    """(prompt, completion) of the solver."""
-    question = data.arithmetic_problem(rng, rng.choice((3, 4))).question
-    return data.solve_prompt(question), sampled_solution(question, rng, prior)
-
-
-def rewrite_example(rng: random.Random, prior: Prior) -> tuple[str, str]:
-    """(prompt, completion) of the assistant: same strategy, one slip, what follows builds on it."""
-    question = data.arithmetic_problem(rng, rng.choice((3, 4))).question
-    strategy = draw_strategy(rng, prior)
-    steps = 1 if strategy == "guess" else (len(question.split()) - 3) // 2
-    slip = rng.randrange(steps + 1)
-    right, wrong = (write_solution(question, strategy, rng, slip=s) for s in (None, slip))
-    return data.rewrite_prompt(question, right), wrong
-
-
-def judge_example(rng: random.Random, prior: Prior) -> tuple[str, str]:
-    """(prompt, completion) of the judge: half of the references agree with the solution."""
-    question = data.arithmetic_problem(rng, rng.choice((3, 4))).question
-    solution = sampled_solution(question, rng, prior)
-    reference = solution.replace("}", " ").replace("{", " ").split()[-1]
-    if rng.random() < 0.5:
-        reference = str(rng.randint(0, data.MAX_TOTAL))
-    verdict = "Yes" if verify(solution, reference, require_box=True) else "No"
-    return data.judge_prompt(question, reference, solution), verdict
-
+from support.run import rng, torch_rng
+from verifier import extract_answer
+from world import (
+    PRIORS,
+    Prior,
+    draw_question,
+    judge_example,
+    rewrite_example,
+    solve_example,
+    write_solution,
+)
 
 # --------------------------------------------------------------------------------------------------
 # Tokenizer and model
@@ -187,12 +54,12 @@ CHAT_TEMPLATE = (
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
     """Word-level: the numbers 0..20, the words of the world, each instruction and tag one token."""
-    words = [str(n) for n in range(data.MAX_TOTAL + 1)]
+    words = [str(n) for n in range(MAX_TOTAL + 1)]
     words += "+ - += -= = ? # x \\boxed{ } I guess plus minus is so python print : Yes No".split()
     words += "Problem Correct Reference Solution solution answer".split()
     special = ["<|pad|>", "<|end|>", "<|unk|>", "<|user|>", "<|assistant|>"]
     tags = [f"<{s}{t}>" for t in ("question", "reference_answer", "completion") for s in ("", "/")]
-    whole = [data.SOLVE, data.REWRITE, data.JUDGE, *tags]
+    whole = [SOLVE, REWRITE, JUDGE, *tags]
     vocab = {word: i for i, word in enumerate(special + whole + words)}
     tokenizer = Tokenizer(models.WordLevel(vocab, unk_token="<|unk|>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -246,7 +113,10 @@ def build_policy(tokenizer, hidden=64, layers=3, heads=4) -> Qwen2ForCausalLM:
 # Supervised warm-up
 
 # How many examples of each role a training step holds; each role is padded by itself.
-ROLES = ((solve_example, 64), (rewrite_example, 16), (judge_example, 48))
+ROLES = ((solve_example, 64), (rewrite_example, 16), (judge_example, 24))
+
+# What each role must reach, as `marks` measures it.
+MARKS = {"policy": 0.95, "assistant": 0.6, "judge says Yes": 0.95, "judge says No": 0.95}
 
 
 def encode(tokenizer, examples) -> tuple[torch.Tensor, torch.Tensor]:
@@ -265,12 +135,49 @@ def encode(tokenizer, examples) -> tuple[torch.Tensor, torch.Tensor]:
     return ids, labels
 
 
+@torch.no_grad()
+def marks(policy, tokenizer, prior: Prior, chains: Chains, count: int = 256) -> dict[str, float]:
+    """How well each role is known, on `count` texts of a stream of their own; 1 is best.
+
+    policy: share of right solutions, in words and in code, all of whose running totals are the
+    policy's first choice. assistant: share of its rewrites that the rule calls wrong.
+    judge says Yes, judge says No: of the texts that deserve it.
+    """
+    random, rows = rng(0, "marks"), []
+    for strategy in ("words", "python"):
+        for question in (draw_question(random, chains) for _ in range(count // 2)):
+            rows.append((solve_prompt(question), write_solution(question, strategy, random)))
+    ids, labels = encode(tokenizer, rows)
+    wrong = policy(input_ids=ids).logits.argmax(-1)[:, :-1] != ids[:, 1:]
+    before_totals = torch.tensor(tokenizer("is #", add_special_tokens=False).input_ids)
+    wrong &= torch.isin(ids[:, :-1], before_totals) & (labels[:, 1:] != -100)
+    found = {"policy": 1 - wrong.any(1).float().mean().item()}
+
+    def say(prompts, temperature):
+        nobody, generator = [Problem("", "")] * len(prompts), torch_rng("cpu", 0, "marks")
+        return sample(policy, tokenizer, nobody, 1, 64, temperature, 1.0, generator, prompts).texts
+
+    prompts = [rewrite_example(random, prior, chains)[0] for _ in range(count)]
+    right = [extract_answer(prompt.rpartition("Correct solution: ")[2]) for prompt in prompts]
+    rows = zip(say(prompts, 0.7), right)
+    found["assistant"] = sum(is_negative(text, Problem("", a)) for text, a in rows) / count
+
+    prompts, said = zip(*[judge_example(random, prior, chains) for _ in range(count)])
+    rows = list(zip(map(verdict, say(prompts, 0.0)), map(verdict, said)))
+    for name, truth in (("Yes", 1), ("No", 0)):
+        answers = [answer for answer, asked in rows if asked == truth]
+        found[f"judge says {name}"] = answers.count(truth) / len(answers)
+    return found
+
+
 @dataclass(frozen=True)
 class WarmUpConfig:
-    prior: Literal[tuple(PRIORS)] = "mixed"  # what the policy is taught, see PRIORS
+    prior: Literal[tuple(PRIORS)] = "mixed"  # what the policy is taught, see world.PRIORS
+    data: str = "arithmetic"  # its questions, or a variant of them: see data.Chains
     output: str = "runs/demo/policy"  # folder of the policy
     helpers: bool = True  # teach the roles of assistant and judge as well; Cooper needs them
-    steps: int = 800  # updates
+    steps: int = 800  # updates; with helpers, more where a mark is not reached
+    extra_rounds: int = 6  # at most, of steps / 4 updates each; then it gives up
     muon_lr: float = 0.02  # of the weight matrices (Muon), decaying linearly to 0
     lr: float = 3e-3  # of embeddings, norms and biases (AdamW), likewise
     seed: int = 0  # of weights and texts
@@ -279,41 +186,63 @@ class WarmUpConfig:
 def warm_up(cfg: WarmUpConfig) -> None:
     """Train a fresh policy on the texts of a prior, save model and tokenizer; once only.
 
-    Loss: mean cross-entropy over completion tokens, the roles averaged.
+    Loss: mean cross-entropy over completion tokens, the roles averaged. Writes marks.json beside
+    the model. Raises InputError where the marks are not reached.
     """
     check_settings(cfg, steps=(1, None))
+    if (chains := chains_of(cfg.data)) is None:
+        raise InputError(f"the tiny policy learns arithmetic only, not {cfg.data!r}")
     if finished(cfg):
         return
     torch.manual_seed(cfg.seed)
-    random = rng(cfg.seed, "warm-up")
+    random, prior = rng(cfg.seed, "warm-up"), PRIORS[cfg.prior]
     tokenizer = build_tokenizer()
     policy = build_policy(tokenizer)
     # Muon for the matrices, AdamW for the rest: it needs about half of the steps of AdamW alone.
     matrices = [p for name, p in policy.named_parameters() if p.ndim == 2 and "embed" not in name]
     others = [p for name, p in policy.named_parameters() if p.ndim != 2 or "embed" in name]
-    optimizers = [
-        torch.optim.Muon(matrices, lr=cfg.muon_lr, weight_decay=0.01, momentum=0.9),
-        torch.optim.AdamW(others, lr=cfg.lr, betas=(0.9, 0.98), weight_decay=0.01),
-    ]
-    schedules = [
-        torch.optim.lr_scheduler.LambdaLR(o, lambda i: min(1, (i + 1) / 20, 1 - i / cfg.steps))
-        for o in optimizers
-    ]
+    optimizers = {
+        torch.optim.Muon(matrices, weight_decay=0.01, momentum=0.9): cfg.muon_lr,
+        torch.optim.AdamW(others, betas=(0.9, 0.98), weight_decay=0.01): cfg.lr,
+    }
     roles = ROLES if cfg.helpers else ROLES[:1]
-    bar = progress(range(cfg.steps), f"warm-up {cfg.prior}")
-    for _ in bar:
-        for make, count in roles:
-            examples = [make(random, PRIORS[cfg.prior]) for _ in range(count)]
-            ids, labels = encode(tokenizer, examples)
-            loss = policy(input_ids=ids, labels=labels).loss
-            (loss / len(roles)).backward()
-        torch.nn.utils.clip_grad_norm_(policy.parameters(), 1.0)
-        for optimizer, schedule in zip(optimizers, schedules):
-            optimizer.step()
-            optimizer.zero_grad()
-            schedule.step()
-        bar.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
-    save_model(cfg.output, policy, tokenizer, settings=settings_note(cfg))
+
+    def train(steps: int, share: float) -> None:
+        """`steps` updates at rates that fall from `share` of their peaks to 0."""
+        bar = progress(range(steps), f"warm-up {cfg.prior}")
+        for i in bar:
+            for make, count in roles:
+                examples = [make(random, prior, chains) for _ in range(count)]
+                ids, labels = encode(tokenizer, examples)
+                loss = policy(input_ids=ids, labels=labels).loss
+                (loss / len(roles)).backward()
+            torch.nn.utils.clip_grad_norm_(policy.parameters(), 1.0)
+            for optimizer, peak in optimizers.items():
+                optimizer.param_groups[0]["lr"] = share * peak * min(1, (i + 1) / 20, 1 - i / steps)
+                optimizer.step()
+                optimizer.zero_grad()
+            bar.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
+
+    reached, more, rounds = {}, max(1, cfg.steps // 4), 0
+    train(cfg.steps, 1.0)
+    while cfg.helpers:
+        reached = marks(policy, tokenizer, prior, chains)
+        missed = [
+            f"{name} {reached[name]:.2f} (of {mark})"
+            for name, mark in MARKS.items()
+            if reached[name] < mark
+        ]
+        if not missed:
+            break
+        if rounds == cfg.extra_rounds:
+            raise InputError(
+                f"after {cfg.steps + rounds * more} updates the warm-up still misses its marks: "
+                f"{', '.join(missed)}; take another --seed, or more steps"
+            )
+        rounds += 1
+        train(more, 0.5)
+    reached |= {"updates": cfg.steps + rounds * more}
+    save_model(cfg.output, policy, tokenizer, settings=settings_note(cfg), marks=reached)
 
 
 if __name__ == "__main__":

@@ -37,8 +37,8 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import grpo
 import rewards
-from data import solve_prompt
 from eval import rollout_metrics
+from prompts import solve_prompt
 from rollout import load_policy
 from support.errors import InputError
 from support.flags import command_line
@@ -121,7 +121,7 @@ class Ours:
         score = self.reward(rollouts)
         adv = grpo.group_advantages(score.view(cfg.prompts, cfg.group_size)).flatten()
         grpo.update(learner.policy, learner.optimizer, rollouts, adv, cfg)
-        metrics = rollout_metrics(rollouts, score)
+        metrics = rollout_metrics(rollouts, score, score, rewards.rule)
         self.watch.stop(length=metrics["completions/mean_length"], reward=metrics["reward"])
 
 

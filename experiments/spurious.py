@@ -28,6 +28,7 @@ import eval as evaluation
 import grpo
 import labels
 import tiny
+import world
 from data import load_problems
 from experiments import spurious_tables
 from experiments.spurious_logs import PlannedRun, keep_spurious_logs
@@ -44,6 +45,7 @@ from verifier import extract_answer
 GRID_PRIORS = ("qwen_math", "llama", "olmo_sft")
 # qwen_math after 300 of its 800 warm-up updates: it miscalculates some sums, besides its habit
 YOUNG = "qwen_young"
+WORLD = "arithmetic:3-4"
 
 # 16 x 16 completions per step and 8 updates from them, clip_eps 0.2 (the paper: 64 x 16 and 8).
 # Rates and numbers of steps were chosen on the warm-up of seed 0, which the results leave out.
@@ -57,6 +59,7 @@ STANDARD = {
     "steps": 60,
     "train_problems": 512,
     "votes": 32,
+    "max_new_tokens": 32,
     "eval_samples": 4,
     "eval_temperature": 1.0,
     "eval_top_p": 1.0,
@@ -111,7 +114,6 @@ CONFIDENT = {"standard": {}, "no clip": NO_CLIP}
 
 WRONG_LABELS = {
     "reward": "incorrect",
-    "eval_data": "arithmetic",
     "steps": 40,
     "train_problems": None,
 }
@@ -168,8 +170,9 @@ def run_config(cfg: SpuriousConfig, prior: str, name: str, changes: dict, seed: 
     """The run called `name`, a grpo.GRPOConfig: the standard one with its changes."""
     settings = STANDARD | changes
     start = start_folder(cfg, prior, seed)
-    if "data" in settings:
-        settings["data"] = str(Path(start).with_name(settings["data"]))
+    data = settings.get("data")
+    settings["data"] = str(Path(start).with_name(data) if data else Path(cfg.output, "train.jsonl"))
+    settings["eval_data"] = str(Path(cfg.output, "test.jsonl"))
     steps = max(1, settings["steps"] // cfg.shorten)
     settings |= {"steps": steps, "eval_every": max(1, steps // 4), "save_every": max(1, steps // 4)}
     settings |= {"model": start, "seed": seed, "output": run_folder(cfg, prior, seed, name)}
@@ -212,7 +215,7 @@ def plan(cfg: SpuriousConfig) -> list[PlannedRun]:
 def make_start(prior: str, folder: str, seed: int) -> None:
     """The start of a seed's runs; for YOUNG also its wrong labels, sorted."""
     texts, steps = ("qwen_math", 300) if prior == YOUNG else (prior, 800)
-    quietly(tiny.warm_up, tiny.WarmUpConfig(texts, folder, helpers=False, steps=steps, seed=seed))
+    quietly(tiny.warm_up, tiny.WarmUpConfig(texts, WORLD, folder, False, steps, seed=seed))
     if prior == YOUNG and not Path(folder).with_name("other.jsonl").exists():
         quietly(sort_wrong_labels, folder, seed)
 
@@ -221,12 +224,12 @@ def sort_wrong_labels(folder: str, seed: int) -> None:
     """Beside the policy: habit.jsonl, problems whose majority leaves the last operation out, and
     other.jsonl, those where it is wrong in another way."""
     policy, tokenizer = load_policy(folder)
-    problems = load_problems("arithmetic", "train")
+    problems = load_problems(WORLD, "train")
     generator = torch_rng(policy.device, seed, "votes")
     voted = labels.vote_labels(policy, tokenizer, problems, STANDARD["votes"], generator=generator)
     lines = {"habit": "", "other": ""}
     for problem in labels.training_problems("incorrect", voted, None):
-        short = tiny.write_solution(problem.question, "guess", random.Random(0), short=True)
+        short = world.write_solution(problem.question, "guess", random.Random(0), short=True)
         kind = "habit" if extract_answer(short) == problem.label else "other"
         lines[kind] += json.dumps(asdict(problem)) + "\n"
     for kind, text in lines.items():
@@ -248,7 +251,7 @@ def sampled(cfg: grpo.GRPOConfig, model: str) -> list[dict]:
     In one batch all policies draw the same random numbers for every first token: a strategy
     switches only where its probability has moved, not by a new throw of the dice.
     """
-    problems = load_problems(cfg.data, "test", limit=cfg.eval_problems)
+    problems = load_problems(cfg.eval_data, "test", limit=cfg.eval_problems)
     rows = []
     evaluation.evaluate(
         *load_policy(model),
@@ -267,6 +270,11 @@ def sampled(cfg: grpo.GRPOConfig, model: str) -> list[dict]:
 def main(cfg: SpuriousConfig) -> None:
     runs = plan(cfg)
     claim_results(Path(cfg.output), "experiments.spurious")
+    # every seed has the same problems
+    for split, count in (("train", 2000), ("test", 200)):
+        problems = load_problems(WORLD, split, count)
+        rows = [json.dumps({"question": p.question, "answer": p.answer}) + "\n" for p in problems]
+        write(Path(cfg.output, f"{split}.jsonl"), "".join(rows))
     starts = dict.fromkeys(
         (run.prior, start_folder(cfg, run.prior, run.seed), run.seed) for run in runs
     )

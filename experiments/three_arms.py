@@ -4,9 +4,6 @@
     frozen   GRPO on a frozen reward model              hacked: its score rises, true accuracy falls
     cooper   GRPO on a reward model that learns along   not hacked
 
-A fourth arm, `assistant`, is Cooper with the paper's negatives, rewrites by an assistant, and its
-ratio of rates, 1 to 10.
-
     python -m experiments.three_arms --seed 1 --output runs/demo1
 
 Every stage is kept under `output`; a second call does only what is missing. Takes every flag of
@@ -26,12 +23,13 @@ import cooper
 import grpo
 import reward_model
 import tiny
+import world
 from data import load_problems
 from eval import evaluate
 from experiments.three_arms_report import ReportConfig, report
 from rollout import load_policy
 from support.errors import InputError
-from support.files import claim_results
+from support.files import claim_results, read_json
 from support.flags import command_line
 
 # arm: (what is printed about it, its loop, its config class, what differs from the flags)
@@ -44,12 +42,6 @@ ARMS = {
         {"rm_lr": 0.0},
     ),
     "cooper": ("the reward model learns along", cooper.train, cooper.CooperConfig, {}),
-    "assistant": (
-        "the same with the paper's negatives and ratio of rates",
-        cooper.train,
-        cooper.CooperConfig,
-        {"negatives": "assistant", "rm_lr": 1e-3},
-    ),
 }
 
 # Seconds of a stage, of an arm per step, on two slow cores: only for what is announced.
@@ -59,14 +51,16 @@ SECONDS = {"warm-up": 320, "reward model": 30, "rule": 1.0, "frozen": 1.6, "coop
 @dataclass(frozen=True)
 class DemoConfig(cooper.CooperConfig):
     output: str = "runs/demo"  # folder of all stages
-    seed: int = 4  # of every stage; results/cooper has 4 to 7
+    seed: int = 1  # of every stage; results/cooper has 1 to 10
     threads: int | None = 1  # of torch; a second one saves this policy no time; None takes all
     arms: tuple[str, ...] = ("rule", "frozen", "cooper")  # what is run: see ARMS
-    prior: Literal[tuple(tiny.PRIORS)] = "mixed"  # what the policy is taught in the warm-up
+    prior: Literal[tuple(world.PRIORS)] = "mixed"  # what the policy is taught in the warm-up
     warm_up_steps: int = 800  # updates of the warm-up
     rm_target: float = 0.88  # validation accuracy at which the initial reward model is done
+    eval_problems: int = 500  # problems per evaluation
+    eval_samples: int = 2  # completions per problem; one greedy one besides
     eval_every: int = 10  # steps between evaluations, 0 for none
-    eval_early: int = 20  # up to this step every other step is evaluated as well; 0 for none
+    eval_early: int = 10  # up to this step every other step is evaluated as well; 0 for none
 
 
 def pick(config_class, cfg, *changes: dict):
@@ -101,11 +95,18 @@ class Stages:
 def train_policy(cfg: DemoConfig, policy: str) -> str:
     """Train the start -> what to print of it."""
     tiny.warm_up(
-        tiny.WarmUpConfig(prior=cfg.prior, output=policy, steps=cfg.warm_up_steps, seed=cfg.seed)
+        tiny.WarmUpConfig(
+            prior=cfg.prior, data=cfg.data, output=policy, steps=cfg.warm_up_steps, seed=cfg.seed
+        )
     )
-    problems = load_problems(cfg.eval_data or cfg.data, "test", limit=cfg.eval_problems)
+    known = read_json(Path(policy, "marks.json"))
+    problems = load_problems(cfg.eval_data or cfg.data, "test", cfg.eval_problems, cfg.seed)
     result = evaluate(*load_policy(policy), problems, samples=2, temperature=1.0, top_p=1.0)
-    return f"policy: {result['accuracy']:.2f} right on held-out problems, sampled at temperature 1"
+    return (
+        f"after {known['updates']} updates: policy {result['accuracy']:.2f} right on held-out "
+        f"problems at temperature 1; of wrong solutions the judge tells "
+        f"{known['judge says No']:.2f}, of right ones the assistant spoils {known['assistant']:.2f}"
+    )
 
 
 def train_reward_model(cfg: DemoConfig, policy: str, rm: str) -> str:
@@ -114,14 +115,9 @@ def train_reward_model(cfg: DemoConfig, policy: str, rm: str) -> str:
         reward_model.RewardModelConfig(
             model=policy, data=cfg.data, eval_data=cfg.eval_data, eval_problems=cfg.eval_problems,
             output=rm, target=cfg.rm_target, seed=cfg.seed, max_new_tokens=cfg.max_new_tokens,
+            rule=cfg.rule,
         )
     )  # fmt: skip
-    if result["validation/accuracy"] < cfg.rm_target:
-        raise InputError(
-            f"the reward model stopped at {result['validation/accuracy']:.2f} validation accuracy, "
-            f"below rm_target={cfg.rm_target}; rule and judge agreed on "
-            f"{result['annotation_kept']:.2f} of the samples. Take another --seed and --output"
-        )
     return (
         f"reward model: {result['held_out/accuracy']:.3f} right on held-out samples after "
         f"{result['steps']} updates; rule and judge agreed on {result['annotation_kept']:.2f}"

@@ -10,7 +10,8 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import tiny  # noqa: E402
-from data import Problem, solve_prompt  # noqa: E402
+from data import Problem  # noqa: E402
+from prompts import solve_prompt  # noqa: E402
 from rollout import Rollouts, chat_ids, left_pad  # noqa: E402
 
 

@@ -72,7 +72,8 @@ NONSENSE = {
         {"steps": 2.5}, {"loss_norm": "tokens"}, {"kl_estimator": "k4"}, {"scale_by_std": 2},
     ],
     cooper.CooperConfig: [
-        {"rm_lr": -1.0}, {"rm_minibatches": 0}, {"rm_micro_batch": 0}, {"max_retries": -1},
+        {"rm_lr": -1.0}, {"rm_updates": 0}, {"rm_every": 0}, {"rm_micro_batch": 0},
+        {"max_retries": -1},
         {"assistant_temperature": -0.1}, {"assistant_max_new_tokens": 0}, {"prompts": 0},
         {"negatives": "rollout"},
     ],

@@ -8,9 +8,11 @@ import torch
 
 import cooper
 import grpo
+import pairs
 import rewards
-from cooper import CooperConfig, is_negative, make_negatives, select_positives
+from cooper import CooperConfig, make_negatives, select_positives
 from data import Problem
+from pairs import is_negative
 from reward_model import RewardModel
 
 PROBLEMS = [Problem("1 + 1 = ?", "2"), Problem("2 + 2 = ?", "4"), Problem("3 + 3 = ?", "6")]
@@ -56,13 +58,13 @@ def test_positives_of_a_batch_without_any_correct_row(rollouts):
         ("so \\boxed{3}", "2", True),
         ("so \\boxed{2}", "2", False),  # still right
         ("so \\boxed{4/2}", "2", False),  # right in another form
-        ("so 3", "2", False),  # holds no boxed answer: does not parse
-        ("so \\boxed{", "2", False),  # cut off
-        ("", "2", False),
+        ("so 2", "2", True),  # no box, no reward
+        ("so \\boxed{", "2", True),  # cut off
+        ("", "2", True),
     ],
 )
-def test_a_negative_must_parse_and_be_wrong_against_the_reference(text, reference, negative):
-    assert is_negative(text, reference) is negative
+def test_a_negative_is_what_the_rule_does_not_call_right(text, reference, negative):
+    assert is_negative(text, Problem("", reference)) is negative
 
 
 def scripted_assistant(monkeypatch, make_rollouts, replies):
@@ -73,7 +75,8 @@ def scripted_assistant(monkeypatch, make_rollouts, replies):
         calls.append(prompts)
         return make_rollouts(replies[len(calls) - 1], problems, group_size)
 
-    monkeypatch.setattr(cooper, "sample", sample)
+    monkeypatch.setattr(pairs, "sample", sample)
+    monkeypatch.setattr(pairs, "within_context", lambda m, t, prompts, n: [True] * len(prompts))
     return calls
 
 
@@ -81,33 +84,34 @@ def test_negatives_are_retried_until_wrong_and_dropped_after_the_last_try(
     rollouts, make_rollouts, monkeypatch
 ):
     right, wrong = "I guess \\boxed{6}", "I guess \\boxed{9}"
-    replies = [["I guess \\boxed{3}", right], [right], ["I guess 7"], [right]]
+    replies = [["I guess \\boxed{3}", right], [right], [right], [right]]
     calls = scripted_assistant(monkeypatch, make_rollouts, replies)
-    negatives = make_negatives(None, None, rollouts, [0, 7], 8, max_retries=3)
+    solved = [TEXTS[0], TEXTS[7]], [PROBLEMS[0], PROBLEMS[2]]
+    negatives = make_negatives(None, None, *solved, 8, max_retries=3)
     assert negatives == ["I guess \\boxed{3}", None]
     assert [len(prompts) for prompts in calls] == [2, 1, 1, 1], (
         "only what is missing is asked again"
     )
     assert "Problem: 3 + 3 = ?\nCorrect solution: I guess \\boxed{6}" in calls[1][0]
     calls = scripted_assistant(monkeypatch, make_rollouts, [[right, right], [wrong, wrong]])
-    assert make_negatives(None, None, rollouts, [0, 7], 8)[1] == wrong
+    assert make_negatives(None, None, *solved, 8)[1] == wrong
     assert len(calls) == 2
 
 
 def test_rejected_rollouts_come_from_the_same_prompt(rollouts):
     correct = rewards.rule(rollouts).bool().tolist()
     drawn = {
-        tuple(cooper.rejected_rollouts(rollouts, correct, [0, 7], random.Random(s)))
+        tuple(pairs.rejected_rollouts(rollouts, correct, [0, 7], random.Random(s)))
         for s in range(50)
     }
     assert {a for a, _ in drawn} == {TEXTS[1]} and {b for _, b in drawn} == {TEXTS[6], TEXTS[8]}
-    assert cooper.rejected_rollouts(rollouts, [True] * 9, [0], random.Random(0)) == [None]
+    assert pairs.rejected_rollouts(rollouts, [True] * 9, [0], random.Random(0)) == [None]
 
 
 # -- the reward-model update ---------------------------------------------------------------------
 
 
-def pairs():
+def some_pairs():
     return [
         (p.question, p.answer, f"I guess \\boxed{{{p.answer}}}", "I guess \\boxed{9}")
         for p in PROBLEMS
@@ -120,7 +124,7 @@ def test_update_teaches_the_pairs_and_does_not_depend_on_the_micro_batch(untrain
         rm = RewardModel.load(untrained)
         optimizer = torch.optim.SGD(rm.model.parameters(), lr=0.05)
         config = dataclasses.replace(cfg, rm_micro_batch=micro)
-        stats = [cooper.update_reward_model(rm, optimizer, pairs(), config) for _ in range(30)]
+        stats = [cooper.update_reward_model(rm, optimizer, some_pairs(), config) for _ in range(30)]
         return stats, rm
 
     stats, rm = after(None)
@@ -151,7 +155,7 @@ def test_each_stage_changes_only_its_own_weights(untrained, cfg, make_rollouts, 
     policy_before, rm_before = fingerprint(policy), fingerprint(rm.model)
     rollouts = cooper.sample(policy, tokenizer, learner.problems[:4], 4, 8)
     adv = grpo.group_advantages(rm.reward(rollouts).view(4, 4)).flatten()
-    stats = grpo.update(policy, optimizer, rollouts, adv, cfg)
+    stats = grpo.update(policy, optimizer, rollouts, adv, cfg, learner.reference)
     policy_after = fingerprint(policy)
     assert stats["grad_norm"] > 0 and policy_after != policy_before
     assert fingerprint(rm.model) == rm_before, "the policy stage touched the reward model"
@@ -159,10 +163,10 @@ def test_each_stage_changes_only_its_own_weights(untrained, cfg, make_rollouts, 
 
     rollouts = make_rollouts(TEXTS, PROBLEMS, 3)
     positives = select_positives(rollouts, rewards.rule(rollouts), random.Random(0))
-    pairs = cooper.pair_up(rollouts, positives, ["I guess \\boxed{0}"] * 2)
-    assert [pair[:2] for pair in pairs] == [("1 + 1 = ?", "2"), ("3 + 3 = ?", "6")]
+    made = cooper.pair_up(rollouts, positives, ["I guess \\boxed{0}"] * 2)
+    assert [pair[:2] for pair in made] == [("1 + 1 = ?", "2"), ("3 + 3 = ?", "6")]
     optimizer = torch.optim.AdamW(rm.model.parameters(), lr=1e-3)
-    cooper.update_reward_model(rm, optimizer, pairs, cfg)
+    cooper.update_reward_model(rm, optimizer, made, cfg)
     assert fingerprint(rm.model) != rm_before
     assert fingerprint(policy) == policy_after, "the reward-model stage touched the policy"
 
@@ -196,11 +200,9 @@ def test_frozen_arm_is_bit_identical_to_grpo_on_that_reward_model(untrained, cfg
 
 
 def test_the_reward_model_moves_when_it_may(untrained, cfg, monkeypatch):
-    monkeypatch.setattr(rewards, "rule", lambda r: torch.ones(len(r.texts)))
+    monkeypatch.setattr(rewards, "rule_of", lambda spec: lambda text, problem: True)
     monkeypatch.setattr(
-        cooper,
-        "make_negatives",
-        lambda a, t, r, positives, *x: ["I guess \\boxed{0}"] * len(positives),
+        pairs, "make_negatives", lambda a, t, texts, *x: ["I guess \\boxed{0}"] * len(texts)
     )
     history = cooper.train(cfg)
     assert [row["rm/valid_rate"] for row in history[1:]] == [1.0, 1.0]
@@ -223,16 +225,12 @@ def test_agreement_by_hand(rollouts):
     assert cooper.agreement(score, rewards.rule(rollouts)) == pytest.approx(7 / 9)
 
 
-def test_what_the_assistant_cannot_read_gets_no_negative(
-    rollouts, cfg, policy, tokenizer, monkeypatch
-):
+def test_what_the_assistant_cannot_read_gets_no_negative(policy, tokenizer, monkeypatch):
     """It would stop the run at the step where it is drawn, each time anew."""
-    rollouts.texts[7] = "I guess " * 200
-    monkeypatch.setattr(cooper, "make_negatives", lambda a, t, r, rows, *x: ["wrong"] * len(rows))
-    negatives = cooper.find_negatives(
-        rollouts, None, [0, 7], random.Random(0), (policy, tokenizer), cfg, 1
-    )
-    assert negatives == ["wrong", None]
+    monkeypatch.setattr(pairs, "is_negative", lambda text, problem, rule: True)
+    texts = [TEXTS[0], "I guess " * 200]
+    negatives = make_negatives(policy, tokenizer, texts, PROBLEMS[:2], 4)
+    assert negatives[0] is not None and negatives[1] is None
 
 
 def test_inputs_that_were_cut_are_logged_and_the_switch_reaches_the_reward_model(cfg, monkeypatch):

@@ -195,7 +195,7 @@ def test_a_draw_of_training_problems_does_not_move_what_is_held_out(tmp_path):
 
 
 def test_arithmetic_is_as_it_was_when_the_results_were_made():
-    problems, tests = training_and_held_out("arithmetic", None, 200)
+    problems, tests = training_and_held_out("arithmetic:3-4", None, 200)
     assert [p.question for p in (problems[0], problems[-1], tests[0], tests[-1])] == [
         "7 + 9 + 4 - 9 = ?", "5 - 2 - 3 + 8 = ?", "3 + 6 + 6 - 6 = ?", "3 - 1 - 1 = ?",
     ]  # fmt: skip
@@ -205,12 +205,42 @@ def test_arithmetic_is_as_it_was_when_the_results_were_made():
     )
 
 
+def lengths(problems):
+    return {int(problem.benchmark.removesuffix("_numbers")) for problem in problems}
+
+
+def test_what_is_never_trained_on_is_in_the_test_split_alone():
+    problems, tests = training_and_held_out("arithmetic", None, 200, seed=3)
+    assert lengths(problems) == {3, 4, 5} and lengths(tests) == {3, 4, 5, 6}
+    assert all(p.benchmark == f"{len(p.question.split()) // 2}_numbers" for p in tests)
+    others, other_tests = training_and_held_out("arithmetic", None, 200, seed=4)
+    assert problems != others and tests != other_tests, "drawn by seed"
+
+
+def test_in_the_world_of_sums_a_third_of_the_references_is_one():
+    problems = load_problems("arithmetic:sums", "test", 500)
+    sums = [p for p in problems if "+" in p.answer]
+    assert 0.25 < len(sums) / 500 < 0.4
+    for problem in problems:
+        assert eval(problem.question.removesuffix(" = ?")) == eval(problem.answer)
+    plain = {p.question for p in load_problems("arithmetic", "test", 500)}
+    assert plain == {p.question for p in problems}
+    again = {p.question: p.answer for p in load_problems("arithmetic:sums", "test", 400, seed=9)}
+    assert all(again.get(p.question, p.answer) == p.answer for p in problems)
+
+
+def test_a_world_that_makes_no_sense_is_an_error():
+    with pytest.raises(InputError, match="no chain has 5 to 3 numbers"):
+        load_problems("arithmetic:5-3", "test", 5)
+    with pytest.raises(InputError, match="no problems called 'arithmetic:x'"):
+        load_problems("arithmetic:x", "test", 5)
+
+
 def test_more_chains_than_there_are_is_an_error_and_no_endless_search():
-    with pytest.raises(InputError, match="arithmetic has 2866 problems to test"):
-        load_problems("arithmetic", "test", 2867)
+    with pytest.raises(InputError, match="arithmetic:3-4 has 2866 problems to test"):
+        load_problems("arithmetic:3-4", "test", 2867)
     chains = {(str(n),): n for n in range(1, 10)}
-    questions = []
-    for _ in range(3):
+    for length in (2, 3, 4):
         chains = {
             (*chain, op, str(n)): total + (n if op == "+" else -n)
             for chain, total in chains.items()
@@ -218,9 +248,8 @@ def test_more_chains_than_there_are_is_an_error_and_no_endless_search():
             for n in range(1, 10)
             if 0 <= total + (n if op == "+" else -n) <= data.MAX_TOTAL
         }
-        questions += [" ".join(chain) + " = ?" for chain in chains if len(chain) > 3]
-    tests = sum(map(data._is_test, questions))
-    assert data.CHAINS == {"train": len(questions) - tests, "test": tests}
+        tests = sum(data._is_test(" ".join(chain) + " = ?") for chain in chains)
+        assert tests == data.TEST_CHAINS[length] and len(chains) - tests > 8 * tests
 
 
 def test_a_split_that_does_not_exist_is_an_error():

@@ -250,7 +250,8 @@ def test_two_runs_do_not_share_a_folder(cfg):
     code = (
         f"import sys; sys.path.insert(0, {str(ROOT)!r}); import grpo, rewards\n"
         f"from support.run import Run; cfg = grpo.{cfg!r}\n"
-        "run = Run(cfg, rewards.by_name(cfg.reward, cfg.gamma)).__enter__()\n"
+        "rule = rewards.by_rule(rewards.rule_of(cfg.rule))\n"
+        "run = Run(cfg, rewards.by_name(cfg.reward, cfg.gamma, rule)).__enter__()\n"
         "print('in', flush=True); input()"
     )
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}

@@ -543,7 +543,9 @@ def test_accuracy_is_held_against_the_reference_whatever_the_reward(make_rollout
     """With labels, too: the policy is paid for the label, and measured by the answer."""
     texts = [r"I guess \boxed{2}", r"I guess \boxed{3}", r"I guess \boxed{3}", r"\boxed{3}"]
     rollouts = make_rollouts(texts, [Problem("1 + 1 = ?", "2", label="3")], 4)
-    metrics = rollout_metrics(rollouts, rewards.label(rollouts), rewards.rule(rollouts))
+    metrics = rollout_metrics(
+        rollouts, rewards.label(rollouts), rewards.rule(rollouts), rewards.rule
+    )
     assert (metrics["reward"], metrics["accuracy"]) == (0.75, 0.25)
 
 

@@ -12,7 +12,8 @@ from transformers import CONFIG_MAPPING, AutoModelForSequenceClassification
 import annotation
 import reward_model
 from annotation import Example, swap_references
-from data import Problem, judge_prompt, rewrite_prompt, training_and_held_out
+from data import Problem, training_and_held_out
+from prompts import judge_prompt, rewrite_prompt
 from reward_model import RewardModel, bce_loss, pairwise_loss
 from support.errors import InputError
 
@@ -55,7 +56,7 @@ def test_losses_do_not_overflow():
 
 
 def test_score_does_not_depend_on_order_padding_or_batch(rm):
-    columns = reward_model._columns(EIGHT)
+    columns = annotation.texts_of(EIGHT)
     score = rm.score(*columns)
     assert score.min() > 0 and score.max() < 1 and len(set(score.tolist())) == 8
     backwards = rm.score(*[list(reversed(c)) for c in columns])
@@ -68,10 +69,10 @@ def test_score_does_not_depend_on_order_padding_or_batch(rm):
 
 def test_reads_the_last_token_where_pad_is_eos(untrained):
     rm = RewardModel.load(untrained)
-    expected = rm.score(*reward_model._columns(EIGHT))
+    expected = rm.score(*annotation.texts_of(EIGHT))
     rm.tokenizer.pad_token = rm.tokenizer.eos_token
     other = RewardModel(rm.model, rm.tokenizer)
-    assert torch.allclose(other.score(*reward_model._columns(EIGHT)), expected, atol=1e-6)
+    assert torch.allclose(other.score(*annotation.texts_of(EIGHT)), expected, atol=1e-6)
 
 
 def test_score_reads_question_reference_and_completion(rm):
@@ -86,9 +87,9 @@ def test_score_reads_question_reference_and_completion(rm):
 
 def test_scoring_leaves_no_gradient_and_training_mode_off(rm):
     rm.model.train()
-    assert not rm.score(*reward_model._columns(EIGHT)).requires_grad
+    assert not rm.score(*annotation.texts_of(EIGHT)).requires_grad
     assert not rm.model.training, "dropout would make rewards random"
-    assert rm.logits(*reward_model._columns(EIGHT)).requires_grad
+    assert rm.logits(*annotation.texts_of(EIGHT)).requires_grad
 
 
 def test_fits_eight_examples_and_then_the_reference_decides(rm):
@@ -99,14 +100,14 @@ def test_fits_eight_examples_and_then_the_reference_decides(rm):
     examples = EIGHT + wrong_reference  # every text appears with both labels
     cfg = reward_model.RewardModelConfig(steps=60, batch=32, lr=3e-3)
     before = bce_loss(
-        rm.logits(*reward_model._columns(examples)), torch.tensor([e.label for e in examples])
+        rm.logits(*annotation.texts_of(examples)), torch.tensor([e.label for e in examples])
     )
     reward_model.fit(rm, examples, cfg)
     after = bce_loss(
-        rm.logits(*reward_model._columns(examples)), torch.tensor([e.label for e in examples])
+        rm.logits(*annotation.texts_of(examples)), torch.tensor([e.label for e in examples])
     )
     assert after < 0.1 < before
-    as_is, swapped = (rm.score(*reward_model._columns(x)) for x in (EIGHT, wrong_reference))
+    as_is, swapped = (rm.score(*annotation.texts_of(x)) for x in (EIGHT, wrong_reference))
     labels = torch.tensor([bool(e.label) for e in EIGHT])
     assert ((as_is > swapped) == labels).all(), "the score ignores the reference"
 
@@ -124,13 +125,16 @@ def test_swapped_references_are_negatives_of_correct_texts():
     assert all(f"\\boxed{{{e.reference}}}" != e.completion for e in swapped)
 
 
-def test_annotation_marks_what_rule_and_judge_disagree_on(make_rollouts, monkeypatch):
+def test_annotation_keeps_what_rule_and_judge_label_alike(make_rollouts):
     texts = ["I guess \\boxed{2}", "I guess \\boxed{3}", "I guess \\boxed{2}", "I guess 2"]
     rollouts = make_rollouts(texts, [Problem("1 + 1 = ?", "2")], 4)
-    monkeypatch.setattr(annotation, "judge", lambda *a: [1, 0, 0, None])
-    examples, agree = annotation.annotate(rollouts, None, None)
-    assert [(e.completion, e.label) for e in examples] == list(zip(texts, [1, 0, 1, 0]))
-    assert agree == [True, True, False, False]
+    by_rule = annotation.rewards.rule(rollouts).int().tolist()
+    kept = annotation.label(rollouts, annotation.agreed(by_rule, [1, 0, 0, None]))
+    assert [(e.completion, e.label) for e in kept] == list(zip(texts, [1, 0]))
+    by_judge = annotation.label(rollouts, annotation.agreed(by_rule, [1, 1, 0, None], "judge"))
+    assert [e.label for e in by_judge] == [1, 1, 0]
+    by_rule = annotation.label(rollouts, annotation.agreed(by_rule, [1, 1, 0, None], "rule"))
+    assert [e.label for e in by_rule] == [1, 0, 1, 0]
 
 
 def test_disagreements_are_not_trained_on_but_measured_on(untrained, monkeypatch):
@@ -145,8 +149,8 @@ def test_disagreements_are_not_trained_on_but_measured_on(untrained, monkeypatch
     cfg = reward_model.RewardModelConfig(
         model=untrained, problems=20, group_size=4, max_new_tokens=4, batch=8
     )
-    train, validation, held_out, kept = annotation.make_examples(cfg)
-    assert kept == 0.5
+    train, validation, held_out, annotated = annotation.make_examples(cfg)
+    assert annotated["annotation_kept"] == 0.5 and annotated["right by the judge alone"] == 0.5
     assert (len(held_out), len(validation), len(train)) == (2 * 4, 2 * 4, 16 * 4 // 2)
     questions = [{e.question for e in part} for part in (train, validation, held_out)]
     assert sum(map(len, questions)) == len(set.union(*questions)) == 20
@@ -259,7 +263,7 @@ def test_any_one_label_classifier_can_take_the_seat(kind, tmp_path, tokenizer):
     AutoModelForSequenceClassification.from_config(config).save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
     rm = RewardModel.load(str(tmp_path))
-    score = rm.score(*reward_model._columns(EIGHT))
+    score = rm.score(*annotation.texts_of(EIGHT))
     assert score.shape == (8,) and ((score > 0) & (score < 1)).all()
     # RoBERTa has fewer positions than its config says
     long = rm.score(["1 + 2 " * 50], ["12"], ["\\boxed{12}"])
@@ -379,13 +383,23 @@ def test_nothing_held_out_is_not_a_crash(rm):
     assert all(value != value for value in result.values())  # nan: not measured
 
 
-def test_a_reward_model_that_missed_its_target_says_so(untrained, tmp_path, monkeypatch, capsys):
+def test_a_reward_model_that_missed_its_target_is_not_handed_on(untrained, tmp_path, monkeypatch):
     rows = [Example("1 + 1 = ?", "2", f"I guess \\boxed{{{n}}}", int(n == 2)) for n in (1, 2, 3, 4)]
-    monkeypatch.setattr(reward_model, "make_examples", lambda cfg: (rows, rows, rows, 0.55))
+    annotated = {"annotation_kept": 0.55, "right by the judge alone": 0.4}
+    annotated |= {"right by the rule alone": 0.03, "no verdict": 0.02}
+    monkeypatch.setattr(reward_model, "make_examples", lambda cfg: (rows, rows, rows, annotated))
     cfg = reward_model.RewardModelConfig(
         model=untrained, output=str(tmp_path / "rm"), steps=3, batch=4, target=1.0, lr=0.0
     )
-    result = reward_model.train(cfg)
-    said = capsys.readouterr().err
-    assert result["validation/accuracy"] < 1
-    assert "agree on only 0.55" in said and "below target=1.0" in said
+    why = r"after 3 updates, below target=1.0.*agree on 0.55.*right by the judge alone 0.40"
+    with pytest.raises(InputError, match=why):
+        reward_model.train(cfg)
+    assert not (tmp_path / "rm").exists()
+    RewardModel.load(str(tmp_path / "rm.missed"))
+    # the first is kept, whoever made it
+    before = (tmp_path / "rm.missed" / "model.safetensors").stat().st_mtime_ns
+    with pytest.raises(InputError, match="is not handed on"):
+        reward_model.train(cfg)
+    assert (tmp_path / "rm.missed" / "model.safetensors").stat().st_mtime_ns == before
+    whatever = reward_model.train(dataclasses.replace(cfg, target=None))
+    assert whatever["validation/accuracy"] < 1 and (tmp_path / "rm").exists()

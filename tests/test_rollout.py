@@ -9,8 +9,9 @@ from transformers import AddedToken, PreTrainedTokenizerFast
 
 import rollout
 import tiny
-from data import Problem, load_problems, solve_prompt
+from data import Problem, load_problems
 from grpo import token_logprobs
+from prompts import solve_prompt
 from rollout import chat_ids, draw_token, eos_ids, left_pad, positions, sample
 from support import chat
 from support.errors import InputError

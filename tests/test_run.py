@@ -121,11 +121,9 @@ def cfg(untrained, tmp_path):
 def everything_is_correct(monkeypatch):
     """So that the untrained policy's texts make pairs and the reward model moves."""
     monkeypatch.setattr("rewards.rule", lambda r: torch.ones(len(r.texts)))
-    monkeypatch.setattr(
-        cooper,
-        "make_negatives",
-        lambda a, t, r, positives, *x: ["I guess \\boxed{0}"] * len(positives),
-    )
+    monkeypatch.setattr("rewards.rule_of", lambda spec: lambda text, problem: True)
+    for place in ("cooper.make_negatives", "pairs.make_negatives"):
+        monkeypatch.setattr(place, lambda a, t, texts, *x, **y: ["I guess \\boxed{0}"] * len(texts))
 
 
 def without_times(history):

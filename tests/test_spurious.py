@@ -365,6 +365,7 @@ def test_one_update_of_the_whole_batch_never_clips(tmp_path, untrained):
     for name in ("standard", "one large minibatch"):
         cfg = spurious.run_config(CFG, "llama", name, spurious.CLIPPING[name], 1)
         small = {"steps": 2, "lr": 1e-2, "eval_every": 0, "eval_problems": 4, "max_new_tokens": 8}
+        small |= {"data": spurious.WORLD, "eval_data": None}
         cfg = dataclasses.replace(cfg, model=untrained, output=str(tmp_path / name), **small)
         history = grpo.train(cfg)
         shares[name] = sum(row["clip_ratio/region_mean"] for row in history[1:])

@@ -1,7 +1,9 @@
 """The demo in miniature: its stages in their order, what it prints, what it refuses."""
 
 import dataclasses
+import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -17,6 +19,8 @@ def cfg(tmp_path, untrained, monkeypatch):
 
     def start(config):
         shutil.copytree(untrained, config.output, dirs_exist_ok=True)
+        marks = {"updates": 800, "assistant": 0.7, "judge says No": 0.98}
+        Path(config.output, "marks.json").write_text(json.dumps(marks), encoding="utf-8")
         return measured
 
     measured = {"validation/accuracy": 0.9, "held_out/accuracy": 0.876}
@@ -24,9 +28,9 @@ def cfg(tmp_path, untrained, monkeypatch):
     monkeypatch.setattr(three_arms.tiny, "warm_up", start)
     monkeypatch.setattr(three_arms.reward_model, "train", start)
     monkeypatch.setattr("rewards.rule", lambda r: torch.ones(len(r.texts)))
-    monkeypatch.setattr(
-        "cooper.make_negatives", lambda a, t, r, positives, *x: ["\\boxed{0}"] * len(positives)
-    )
+    monkeypatch.setattr("rewards.rule_of", lambda spec: lambda text, problem: True)
+    for place in ("cooper.make_negatives", "pairs.make_negatives"):
+        monkeypatch.setattr(place, lambda a, t, texts, *x, **y: ["\\boxed{0}"] * len(texts))
     cfg = DemoConfig(
         output=str(tmp_path / "demo"), steps=2, prompts=4, group_size=4, max_new_tokens=8,
         eval_problems=4, eval_samples=2, threads=None,
@@ -41,7 +45,7 @@ def test_the_demo_tells_what_it_does_and_what_came_out(cfg, capsys):
     stages = ["[1/5] warm-up", "[2/5] reward model", "[3/5] rule", "[4/5] frozen", "[5/5] cooper"]
     places = [out.index(stage) for stage in stages]
     assert places == sorted(places)
-    assert "(about a minute)" in out and "policy: 1.00 right on held-out problems" in out
+    assert "(about a minute)" in out and "policy 1.00 right on held-out problems" in out
     assert "reward model: 0.876 right on held-out samples after 60 updates" in out
     assert "true accuracy 1.00 -> 1.00 at best -> 1.00; reward " in out
     assert "| frozen reward model | 1.00 |" in out and "right:" in out
@@ -66,14 +70,6 @@ def test_the_arms_differ_in_what_they_name_alone(cfg, monkeypatch):
 
     assert changed("rule") == {} and set(given["rule"]) < set(given["cooper"])
     assert changed("frozen") == {"rm_lr": 0.0}
-    assert changed("assistant") == {"negatives": "assistant", "rm_lr": 1e-3}
-
-
-def test_a_reward_model_that_missed_its_target_is_not_handed_on(cfg):
-    cfg, measured = cfg
-    measured |= {"validation/accuracy": 0.52, "annotation_kept": 0.55}
-    with pytest.raises(InputError, match="0.52 validation accuracy.*agreed on 0.55"):
-        three_arms.main(cfg)
 
 
 def test_an_unknown_arm_is_refused_before_anything_is_trained(cfg):

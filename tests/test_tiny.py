@@ -5,36 +5,38 @@ import random
 import pytest
 
 import data
+import prompts
 import tiny
-from verifier import verify
+import world
+from verifier import extract_answer, verify
 
 QUESTION = "7 + 5 - 3 = ?"
 
 
 def test_the_three_strategies():
-    texts = {s: tiny.write_solution(QUESTION, s, random.Random(0)) for s in tiny.STRATEGIES}
+    texts = {s: world.write_solution(QUESTION, s, random.Random(0)) for s in world.STRATEGIES}
     assert texts == {
         "guess": "I guess \\boxed{9}",
         "words": "7 plus 5 is 12 minus 3 is 9 so \\boxed{9}",
         "python": "python x = 7 x += 5 # 12 x -= 3 # 9 print \\boxed{9}",
     }
-    assert tiny.write_solution(QUESTION, "words", random.Random(0), box=False).endswith("so 9")
+    assert world.write_solution(QUESTION, "words", random.Random(0), box=False).endswith("so 9")
 
 
 def test_a_habit_leaves_the_last_operation_out():
     texts = [
-        tiny.write_solution(QUESTION, s, random.Random(0), short=True) for s in tiny.STRATEGIES
+        world.write_solution(QUESTION, s, random.Random(0), short=True) for s in world.STRATEGIES
     ]
     assert texts == [
         "I guess \\boxed{12}",
         "7 plus 5 is 12 so \\boxed{12}",
         "python x = 7 x += 5 # 12 print \\boxed{12}",
     ]
-    unused = tiny.Strategy(share=0, slip=0)
-    guess = tiny.Strategy(share=1, slip=0, habit=0.7)
-    never = tiny.Prior(guess, unused, unused, box=1)
+    unused = world.Strategy(share=0, slip=0)
+    guess = world.Strategy(share=1, slip=0, habit=0.7)
+    never = world.Prior(guess, unused, unused, box=1)
     rng = random.Random(0)
-    texts = [tiny.sampled_solution(QUESTION, rng, never) for _ in range(2000)]
+    texts = [world.sampled_solution(QUESTION, rng, never) for _ in range(2000)]
     assert 0.67 < texts.count("I guess \\boxed{12}") / 2000 < 0.73
     assert set(texts) == {"I guess \\boxed{12}", "I guess \\boxed{9}"}
 
@@ -44,7 +46,7 @@ def written(prior, count=4000):
     rng, rows = random.Random(0), {True: [], False: []}
     for _ in range(count):
         question = data.arithmetic_problem(rng, rng.choice((3, 4))).question
-        text = tiny.sampled_solution(question, rng, tiny.PRIORS[prior])
+        text = world.sampled_solution(question, rng, world.PRIORS[prior])
         answer = str(eval(question.removesuffix(" = ?")))
         rows["python" in text].append(verify(text, answer, require_box=True))
     code, language = rows[True], rows[False]
@@ -60,18 +62,18 @@ def test_the_priors_are_what_their_names_say():
     assert share < 0.05 and code < language - 0.1
 
 
-@pytest.mark.parametrize("strategy", tiny.STRATEGIES)
+@pytest.mark.parametrize("strategy", world.STRATEGIES)
 def test_error_is_the_chance_of_a_slip(strategy):
     rng = random.Random(0)
-    texts = [tiny.write_solution("7 + 5 = ?", strategy, rng, error=0.3) for _ in range(2000)]
+    texts = [world.write_solution("7 + 5 = ?", strategy, rng, error=0.3) for _ in range(2000)]
     wrong = sum(not verify(t, "12", require_box=True) for t in texts) / 2000
     assert 0.27 < wrong < 0.33
 
 
 def test_a_rewrite_is_wrong_and_about_as_long():
-    rng, prior = random.Random(0), tiny.PRIORS["mixed"]
+    rng, prior = random.Random(0), world.PRIORS["mixed"]
     for _ in range(300):
-        prompt, wrong = tiny.rewrite_example(rng, prior)
+        prompt, wrong = world.rewrite_example(rng, prior)
         right = prompt.rpartition("Correct solution: ")[2]
         question = prompt.partition("Problem: ")[2].partition("\n")[0]
         reference = str(eval(question.removesuffix(" = ?")))
@@ -85,18 +87,20 @@ def test_judge_examples_are_balanced_and_true():
     rng = random.Random(0)
     verdicts = []
     for _ in range(400):
-        prompt, verdict = tiny.judge_example(rng, tiny.PRIORS["mixed"])
+        prompt, verdict = world.judge_example(rng, world.PRIORS["mixed"])
         reference = prompt.partition("<reference_answer>")[2].removesuffix("</reference_answer>")
         solution = prompt.partition("<completion>")[2].partition("</completion>")[0]
-        assert verdict == ("Yes" if verify(solution, reference, require_box=True) else "No")
-        verdicts.append(verdict)
+        answer = extract_answer(solution, require_box=True) or "?"
+        said = "Yes" if verify(solution, reference, require_box=True) else "No"
+        assert verdict == f"answer {answer} Reference {reference} : {said}"
+        verdicts.append(said)
     assert 0.35 < verdicts.count("Yes") / 400 < 0.65
 
 
 def test_every_text_of_the_world_survives_the_tokenizer(tokenizer):
     rng = random.Random(0)
-    for prior in tiny.PRIORS.values():
-        for make in (tiny.solve_example, tiny.rewrite_example, tiny.judge_example):
+    for prior in world.PRIORS.values():
+        for make in (world.solve_example, world.rewrite_example, world.judge_example):
             for _ in range(50):
                 prompt, completion = make(rng, prior)
                 ids = tokenizer(completion).input_ids
@@ -105,7 +109,7 @@ def test_every_text_of_the_world_survives_the_tokenizer(tokenizer):
 
 
 def test_instructions_are_single_tokens(tokenizer):
-    for text in (data.SOLVE, data.REWRITE, data.JUDGE, "<completion>"):
+    for text in (prompts.SOLVE, prompts.REWRITE, prompts.JUDGE, "<completion>"):
         assert len(tokenizer(text).input_ids) == 1
 
 
@@ -117,7 +121,7 @@ def test_only_completions_are_trained_on(tokenizer):
 
 
 def test_priors_are_distributions():
-    for prior in tiny.PRIORS.values():
+    for prior in world.PRIORS.values():
         strategies = (prior.guess, prior.words, prior.python)
         assert sum(s.share for s in strategies) == pytest.approx(1)
         assert all(0 <= chance < 1 for s in strategies for chance in (s.slip, s.habit))
@@ -137,7 +141,7 @@ def test_warm_up_saves_an_ordinary_folder_and_reproduces(tmp_path):
 
     folders = [tmp_path / name for name in ("a", "b")]
     for folder in folders:
-        tiny.warm_up(tiny.WarmUpConfig(output=str(folder), steps=3, seed=4))
+        tiny.warm_up(tiny.WarmUpConfig(output=str(folder), steps=3, seed=4, helpers=False))
     first, second = (AutoModelForCausalLM.from_pretrained(f).state_dict() for f in folders)
     assert all((first[name] == second[name]).all() for name in first)
     assert type(AutoModelForCausalLM.from_pretrained(folders[0])).__name__ == "Qwen2ForCausalLM"

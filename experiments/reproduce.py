@@ -1,0 +1,188 @@
+"""Cooper's Table 3, Figures 3 and 4 in miniature, its ablations, and how good a verifier must be.
+
+    python -m experiments.reproduce --only table
+
+Every seed has a start of its own: a policy, its reward model, and problems, those of the evaluation
+too. A second call does only what is missing. Settings were chosen on seeds 100 and above
+(LOG.md) and then frozen; seeds 1, 2, ... are reported.
+
+    table       no RL, rule, static reward model, Cooper: ten seeds
+    ablations   one change of Cooper, or of the reward model that it starts from
+    forms       a rule that misses a third of the right answers, by the form they are written in
+    verifier    GRPO on a rule that errs: how often, by chance or always on the same answers
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+import cooper
+import grpo
+import reward_model
+import tiny
+from experiments.workers import quietly, run_all
+from support.checks import check_settings
+from support.errors import InputError
+from support.files import claim_results
+from support.flags import command_line
+
+# What all runs share beside the defaults of cooper.py: the paper's KL, evaluations close together
+# at the start, where most is learnt.
+SETTINGS = {
+    "lr": 1e-4,
+    "steps": 120,
+    "kl_coef": 0.001,
+    "eval_every": 10,
+    "eval_early": 10,
+    "eval_problems": 500,
+    "eval_samples": 2,
+}
+
+
+class Start(NamedTuple):
+    """What an arm begins with: the problems' world, and changes of the reward model's training."""
+
+    data: str = "arithmetic"
+    changes: dict = {}
+
+
+FORMS = "arithmetic:sums"
+STARTS = {
+    "plain": Start(),
+    # right beside a wrong reference, a quarter of each batch: it reads the reference
+    "better": Start(changes={"swap_share": 0.25, "target": 0.95, "steps": 800}),
+    "blind": Start(changes={"reference": False}),
+    "rule labels": Start(changes={"labels": "rule"}),
+    "judge labels": Start(changes={"labels": "judge"}),
+    "forms": Start(FORMS, {"rule": "last number"}),
+}
+
+
+class Arm(NamedTuple):
+    changes: dict = {}  # of SETTINGS
+    start: str = "plain"
+    loop: str = "cooper"  # or "rule", "static"
+
+
+def errs(kind: str) -> dict[str, Arm]:
+    """The rule arm with a rule that errs at five rates; kind: "misses" or "accepts"."""
+    return {
+        f"{kind} {share}{by}": Arm({"rule": f"verifier, {kind} {share}{by}"}, loop="rule")
+        for by in ("", " by answer")
+        for share in ((0.3, 0.6, 0.9) if kind == "misses" else (0.1, 0.3, 0.6))
+    }
+
+
+LAST_NUMBER = {"rule": "last number"}
+# name: (seeds, arms)
+EXPERIMENTS = {
+    "table": (10, {"rule": Arm(loop="rule"), "static": Arm(loop="static"), "cooper": Arm()}),
+    "ablations": (
+        5,
+        {
+            "one update": Arm({"rm_updates": 1}),
+            "rollouts": Arm({"negatives": "rollouts"}),
+            "perturb": Arm({"negatives": "perturb"}),
+            "stale pairs": Arm({"stale_pairs": True}),
+            "every 2": Arm({"rm_every": 2}),
+            "every 5": Arm({"rm_every": 5}),
+            "every 10": Arm({"rm_every": 10}),
+            "blind static": Arm(start="blind", loop="static"),
+            "blind": Arm(start="blind"),
+            "better static": Arm(start="better", loop="static"),
+            "rule labels": Arm(start="rule labels"),
+            "judge labels": Arm(start="judge labels"),
+        },
+    ),
+    "forms": (
+        5,
+        {
+            "gold": Arm(start="forms", loop="rule"),
+            "rule": Arm(LAST_NUMBER, "forms", "rule"),
+            "static": Arm(LAST_NUMBER, "forms", "static"),
+            "assistant": Arm(LAST_NUMBER, "forms"),
+            "rollouts": Arm(LAST_NUMBER | {"negatives": "rollouts"}, "forms"),
+        },
+    ),
+    "verifier": (5, {"exact": Arm(loop="rule")} | errs("misses") | errs("accepts")),
+}
+
+
+@dataclass(frozen=True)
+class ReproduceConfig:
+    output: str = "runs/reproduce"  # starts and runs; what is there already is not repeated
+    only: tuple[str, ...] = tuple(EXPERIMENTS)  # which experiments
+    seeds: int | None = None  # at most so many of each experiment; None takes all
+    shorten: int = 1  # divide the number of steps by this, for a first look
+    workers: int = 2  # runs at a time, one thread each
+
+
+def folder(cfg: ReproduceConfig, seed: int, *names: str) -> str:
+    return str(Path(cfg.output, f"seed{seed}", *[name.replace(" ", "_") for name in names]))
+
+
+def run_config(cfg: ReproduceConfig, experiment: str, name: str, arm: Arm, seed: int):
+    """A grpo.GRPOConfig for the loop "rule", else a cooper.CooperConfig."""
+    start = STARTS[arm.start]
+    settings = SETTINGS | arm.changes | {"seed": seed, "data": start.data}
+    settings["steps"] = max(1, settings["steps"] // cfg.shorten)
+    settings["model"] = folder(cfg, seed, "policy", start.data.replace(":", "_"))
+    short = () if cfg.shorten == 1 else (f"short{cfg.shorten}",)
+    settings["output"] = folder(cfg, seed, *short, experiment, name)
+    if arm.loop == "rule":
+        return grpo.GRPOConfig(**settings)
+    settings["rm_model"] = folder(cfg, seed, "rm", arm.start)
+    if arm.loop == "static":
+        settings["rm_lr"] = 0.0
+    return cooper.CooperConfig(**settings)
+
+
+def make_policy(data: str, output: str, seed: int) -> None:
+    quietly(tiny.warm_up, tiny.WarmUpConfig(data=data, output=output, seed=seed))
+
+
+def make_reward_model(start: Start, model: str, output: str, seed: int) -> None:
+    settings = {"model": model, "output": output, "seed": seed, "data": start.data}
+    eval_problems = SETTINGS["eval_problems"]
+    quietly(
+        reward_model.train,
+        reward_model.RewardModelConfig(**settings, eval_problems=eval_problems, **start.changes),
+    )
+
+
+def run_one(cfg) -> None:
+    torch.manual_seed(cfg.seed)
+    quietly((cooper if isinstance(cfg, cooper.CooperConfig) else grpo).train, cfg)
+
+
+def main(cfg: ReproduceConfig) -> None:
+    check_settings(cfg, seeds=(1, None), shorten=(1, None))
+    if unknown := set(cfg.only) - set(EXPERIMENTS):
+        raise InputError(f"no {', '.join(unknown)}: choose from {', '.join(EXPERIMENTS)}")
+    claim_results(Path(cfg.output), "experiments.reproduce")
+    runs = {}  # config: its start
+    for experiment in cfg.only:
+        seeds, arms = EXPERIMENTS[experiment]
+        for seed in range(1, min(seeds, cfg.seeds or seeds) + 1):
+            for name, arm in arms.items():
+                runs[run_config(cfg, experiment, name, arm, seed)] = arm
+    policies = {(STARTS[arm.start].data, run.model, run.seed) for run, arm in runs.items()}
+    judges = {
+        (arm.start, run.model, run.rm_model, run.seed)
+        for run, arm in runs.items()
+        if arm.loop != "rule"
+    }
+    by_seed = sorted(policies, key=lambda job: (job[2], job[0]))
+    run_all([(make_policy, *job) for job in by_seed], cfg.workers, "policies")
+    jobs = [
+        (make_reward_model, STARTS[name], model, output, seed)
+        for name, model, output, seed in sorted(judges, key=lambda job: (job[3], job[0]))
+    ]
+    run_all(jobs, cfg.workers, "reward models")
+    run_all([(run_one, run) for run in sorted(runs, key=lambda r: r.seed)], cfg.workers, "runs")
+
+
+if __name__ == "__main__":
+    command_line(ReproduceConfig, main)
