@@ -164,7 +164,7 @@ def order(score: torch.Tensor, correct: torch.Tensor, group_size: int) -> float:
     group holds both.
 
     >>> order(torch.tensor([0.9, 0.2, 0.5, 0.1, 0.1, 0.7]), torch.tensor([1, 0, 1, 0, 1, 1]), 3)
-    0.75
+    0.875
     """
     score, correct = score.view(-1, group_size), correct.view(-1, group_size) > 0
     pair = correct[:, :, None] & ~correct[:, None, :]

@@ -169,13 +169,13 @@ def rewrite_example(rng: random.Random, prior: Prior, chains=PLAIN) -> tuple[str
 
 
 def stutter(text: str, place: float, times: int) -> str:
-    r"""The token at `place`, from 0 for the first to 1, is written so many times.
+    r"""The token at `place`, of 0 to 1 on the way to the final number, is written so many times.
 
     >>> stutter(r"I guess \boxed{9}", 0.7, 2)
     'I guess \\boxed{\\boxed{9}'
     """
     tokens = text.replace("{", "{ ").replace("}", " }").split()
-    i = int(place * len(tokens))
+    i = int(place * (len(tokens) - 2))
     tokens[i:i] = [tokens[i]] * (times - 1)
     return " ".join(tokens).replace("{ ", "{").replace(" }", "}")
 

@@ -21,6 +21,7 @@ import torch
 import cooper
 import grpo
 import reward_model
+import rewards
 import tiny
 from experiments.workers import quietly, run_all
 from support.checks import check_settings
@@ -162,12 +163,14 @@ def main(cfg: ReproduceConfig) -> None:
     if unknown := set(cfg.only) - set(EXPERIMENTS):
         raise InputError(f"no {', '.join(unknown)}: choose from {', '.join(EXPERIMENTS)}")
     claim_results(Path(cfg.output), "experiments.reproduce")
-    runs = {}  # config: its start
+    runs = {}  # config: its arm
     for experiment in cfg.only:
         seeds, arms = EXPERIMENTS[experiment]
         for seed in range(1, min(seeds, cfg.seeds or seeds) + 1):
             for name, arm in arms.items():
-                runs[run_config(cfg, experiment, name, arm, seed)] = arm
+                run = run_config(cfg, experiment, name, arm, seed)
+                rewards.rule_of(run.rule)
+                runs[run] = arm
     policies = {(STARTS[arm.start].data, run.model, run.seed) for run, arm in runs.items()}
     judges = {
         (arm.start, run.model, run.rm_model, run.seed)

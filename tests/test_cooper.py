@@ -245,3 +245,57 @@ def test_inputs_that_were_cut_are_logged_and_the_switch_reaches_the_reward_model
     monkeypatch.setattr(RewardModel, "load", spy)
     history = cooper.train(dataclasses.replace(cfg, neutralise=False, rm_lr=0.0))
     assert given == [False] and history[1]["rm/truncated"] > 0
+
+
+# -- switches ------------------------------------------------------------------------------------
+
+
+def test_several_positives_of_a_prompt_come_one_of_each_prompt_after_the_other(rollouts):
+    correct = rewards.rule(rollouts)
+    seen = {tuple(select_positives(rollouts, correct, random.Random(s), 3)) for s in range(50)}
+    assert seen == {(0, 7, 2), (2, 7, 0)}
+
+
+def test_a_perturbed_text_differs_in_one_number_and_is_wrong():
+    text, problem = "1 plus 1 is 2 so \\boxed{2}", Problem("1 + 1 = ?", "2")
+    for seed in range(30):
+        changed = pairs.perturbed(text, problem, random.Random(seed))
+        differs = [(a, b) for a, b in zip(text.split(), changed.split()) if a != b]
+        assert len(differs) == 1 and differs[0][0] == "\\boxed{2}" and is_negative(changed, problem)
+    assert pairs.perturbed("no number", problem, random.Random(0)) is None
+    assert pairs.perturbed(text, problem, random.Random(0), lambda text, problem: True) is None
+
+
+def test_the_reward_model_moves_at_every_third_step_alone(cfg, monkeypatch):
+    monkeypatch.setattr(rewards, "rule_of", lambda spec: lambda text, problem: True)
+    monkeypatch.setattr(pairs, "make_negatives", lambda a, t, texts, *x: ["no"] * len(texts))
+    history = cooper.train(dataclasses.replace(cfg, rm_every=3, steps=6, eval_every=0))
+    assert [row["step"] for row in history if "rm/valid_rate" in row] == [3, 6]
+
+
+def test_stale_pairs_are_samples_of_the_initial_policy(cfg, monkeypatch):
+    """It gives each pair's positive: the weights that wrote it do not move with the policy's."""
+    monkeypatch.setattr(rewards, "rule_of", lambda spec: lambda text, problem: True)
+    monkeypatch.setattr(pairs, "make_negatives", lambda a, t, texts, *x: ["no"] * len(texts))
+    wrote, sample = [], cooper.sample
+
+    def spy(model, *args, **kwargs):
+        wrote.append(fingerprint(model))
+        return sample(model, *args, **kwargs)
+
+    monkeypatch.setattr(cooper, "sample", spy)
+    cooper.train(dataclasses.replace(cfg, stale_pairs=True, steps=3, eval_every=0, lr=1e-2))
+    assert wrote[1] == wrote[3] == wrote[5] == wrote[0], "the initial policy"
+    assert len({wrote[0], wrote[2], wrote[4]}) == 3, "the policy itself learns"
+
+
+def test_where_the_rule_errs_pairs_go_by_it_and_evaluation_does_not(cfg, monkeypatch):
+    given = []
+    monkeypatch.setattr(rewards, "rule", lambda r: torch.ones(len(r.texts)))
+    monkeypatch.setattr(
+        cooper, "update_reward_model", lambda r, o, made, c: given.append(made) or {}
+    )
+    history = cooper.train(dataclasses.replace(cfg, rule="same text", eval_every=0))
+    assert given == [[], []], "an untrained policy proves nothing right to that rule"
+    assert [row["accuracy"] for row in history[1:]] == [1.0, 1.0]
+    assert [row["rule/recall"] for row in history[1:]] == [0.0, 0.0]

@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 TOP = {
     "grpo", "reward_model", "verifier", "cooper", "eval",
-    "rollout", "rewards", "labels", "annotation", "data", "tiny", "pairs", "prompts", "world",
+    "rollout", "rewards", "labels", "annotation", "data", "prompts", "pairs", "tiny", "world",
 }  # fmt: skip
 FILES = [
     file

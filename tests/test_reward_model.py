@@ -403,3 +403,20 @@ def test_a_reward_model_that_missed_its_target_is_not_handed_on(untrained, tmp_p
     assert (tmp_path / "rm.missed" / "model.safetensors").stat().st_mtime_ns == before
     whatever = reward_model.train(dataclasses.replace(cfg, target=None))
     assert whatever["validation/accuracy"] < 1 and (tmp_path / "rm").exists()
+
+
+def test_one_that_does_not_read_the_reference_keeps_to_it(untrained, tmp_path, monkeypatch):
+    rows = [Example("1 + 1 = ?", "2", f"I guess \\boxed{{{n}}}", int(n == 2)) for n in (1, 2, 3, 4)]
+    counts = dict.fromkeys(("annotation_kept", "no verdict"), 0.0)
+    counts |= dict.fromkeys(("right by the judge alone", "right by the rule alone"), 0.0)
+    monkeypatch.setattr(reward_model, "make_examples", lambda cfg: (rows, rows, rows, counts))
+    cfg = reward_model.RewardModelConfig(
+        model=untrained, output=str(tmp_path / "rm"), steps=3, batch=4, target=None, reference=False
+    )
+    reward_model.train(cfg)
+    blind, seeing = RewardModel.load(str(tmp_path / "rm")), RewardModel.load(untrained)
+    for rm, same in ((blind, True), (seeing, False)):
+        a, b = rm.score(["1 + 1 = ?"] * 2, ["2", "13"], ["I guess \\boxed{2}"] * 2)
+        assert (a == b) == same
+    text = blind.tokenizer.decode(blind.encode([("1 + 1 = ?", "13", "x")])[0])
+    assert "13" not in text and "reference" not in text

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+import grpo
 import labels
 import rewards
 from data import Problem
@@ -277,3 +278,63 @@ def test_what_a_reward_does_to_its_rollouts_reaches_nobody(make_rollouts):
     rewards.checked(rude, rollouts)
     assert torch.equal(rollouts.logp, before)
     assert [problem.answer for problem in rollouts.problems] == ["2", "4"]
+
+
+# -- a rule that errs ----------------------------------------------------------------------------
+
+
+def said(spec, answers, reference="9"):
+    rule, problem = rewards.rule_of(spec), Problem("4 + 5 = ?", reference)
+    return [rule(f"I guess \\boxed{{{answer}}}", problem) for answer in answers]
+
+
+def test_rules_that_read_only_some_forms():
+    answers = ["9", "4 + 5", "2 + 9", "8"]
+    assert said("verifier", answers) == [True, True, False, False]
+    assert said("same text", answers) == [True, False, False, False]
+    assert said("last number", answers) == [True, False, True, False]
+    assert said("last number", answers, "4 + 5") == [False, True, False, False]
+    assert not rewards.rule_of("same text")("I guess 9", Problem("", "9")), "no box, no reward"
+
+
+@pytest.mark.parametrize("by", ["", " by answer"])
+def test_a_rule_errs_as_often_as_it_is_told(by):
+    rule = rewards.rule_of(f"verifier, misses 0.3, accepts 0.1{by}")
+    right = [(f"I guess \\boxed{{{n}}}", Problem(f"{n} + 0 = ?", str(n))) for n in range(4000)]
+    wrong = [(text, Problem(p.question, "-1")) for text, p in right]
+    assert 0.27 < sum(not rule(*row) for row in right) / 4000 < 0.33
+    assert 0.08 < sum(rule(*row) for row in wrong) / 4000 < 0.12
+    assert [rule(*row) for row in right] == [rule(*row) for row in right], "always alike"
+    assert not rule("I guess", Problem("", "1")), "without an answer there is nothing to accept"
+
+
+def test_by_answer_the_same_answers_are_missed_whatever_the_text():
+    def missed(by):
+        rule = rewards.rule_of(f"verifier, misses 0.5{by}")
+        return [
+            [rule(f"{text} \\boxed{{{n}}}", Problem("?", str(n))) for text in "abcdef"]
+            for n in range(40)
+        ]
+
+    assert all(len(set(row)) == 1 for row in missed(" by answer"))
+    assert any(len(set(row)) == 2 for row in missed(""))
+
+
+@pytest.mark.parametrize(
+    "spec", ["", "verify", "verifier, misses 2", "verifier, accepts 0.1, misses 0.1"]
+)
+def test_a_rule_that_does_not_exist_is_one_clear_line(spec):
+    with pytest.raises(InputError, match="name one of verifier, same text, last number"):
+        rewards.rule_of(spec)
+
+
+def test_grpo_trains_on_the_rule_it_is_given_and_logs_how_it_errs(untrained, tmp_path, monkeypatch):
+    """Everything is right, and the rule misses all of it."""
+    monkeypatch.setattr(rewards, "rule", lambda r: torch.ones(len(r.texts)))
+    cfg = grpo.GRPOConfig(
+        model=untrained, output=str(tmp_path), rule="verifier, misses 1", steps=1, prompts=2,
+        group_size=2, max_new_tokens=4, eval_every=0, eval_problems=4,
+    )  # fmt: skip
+    (_, row) = grpo.train(cfg)
+    assert (row["reward"], row["accuracy"]) == (0.0, 1.0)
+    assert row["rule/recall"] == 0.0 and row["rule/precision"] is None

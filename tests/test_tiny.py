@@ -1,13 +1,18 @@
 """The embedded world: what the texts say, that tokens and texts are one to one, the roles."""
 
+import json
 import random
+import re
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 import data
 import prompts
 import tiny
 import world
+from support.errors import InputError
 from verifier import extract_answer, verify
 
 QUESTION = "7 + 5 - 3 = ?"
@@ -70,17 +75,25 @@ def test_error_is_the_chance_of_a_slip(strategy):
     assert 0.27 < wrong < 0.33
 
 
-def test_a_rewrite_is_wrong_and_about_as_long():
+def test_a_rewrite_is_wrong_and_in_the_same_style():
     rng, prior = random.Random(0), world.PRIORS["mixed"]
-    for _ in range(300):
+    stutters = unboxed = 0
+    for _ in range(1000):
         prompt, wrong = world.rewrite_example(rng, prior)
         right = prompt.rpartition("Correct solution: ")[2]
         question = prompt.partition("Problem: ")[2].partition("\n")[0]
         reference = str(eval(question.removesuffix(" = ?")))
         assert verify(right, reference, require_box=True)
-        assert len(wrong.split()) == len(right.split()) and wrong.split()[0] == right.split()[0]
         slipped = not verify(wrong, reference, require_box=True)
         assert slipped or "0" in wrong.split() or "20" in wrong  # two slips may meet at the border
+        shapes = [re.sub(r"\d+", "N", text) for text in (right, wrong)]
+        if "boxed" in wrong:
+            assert shapes[0] == shapes[1], "the same but for the numbers"
+        else:
+            unboxed += 1
+            assert shapes[0].replace("\\boxed{", "").replace("}", "") == shapes[1]
+        stutters += bool(re.search(r"(\S+?) ?\1 ?\1", right) or r"\boxed{\boxed{" in right)
+    assert 0.2 < stutters / 1000 < 0.4 and 0.05 < unboxed / 1000 < 0.15
 
 
 def test_judge_examples_are_balanced_and_true():
@@ -145,3 +158,44 @@ def test_warm_up_saves_an_ordinary_folder_and_reproduces(tmp_path):
     first, second = (AutoModelForCausalLM.from_pretrained(f).state_dict() for f in folders)
     assert all((first[name] == second[name]).all() for name in first)
     assert type(AutoModelForCausalLM.from_pretrained(folders[0])).__name__ == "Qwen2ForCausalLM"
+
+
+def test_a_warm_up_goes_on_until_the_marks_are_reached(tmp_path, monkeypatch):
+    reached = iter([{name: 0.0 for name in tiny.MARKS}, {name: 1.0 for name in tiny.MARKS}])
+    monkeypatch.setattr(tiny, "marks", lambda *a: next(reached))
+    tiny.warm_up(tiny.WarmUpConfig(output=str(tmp_path / "p"), steps=4))
+    marks = json.loads((tmp_path / "p" / "marks.json").read_text(encoding="utf-8"))
+    assert marks == {name: 1.0 for name in tiny.MARKS} | {"updates": 5}
+
+
+def test_a_warm_up_that_misses_its_marks_says_which_and_saves_nothing(tmp_path, monkeypatch):
+    bad = {name: 1.0 for name in tiny.MARKS} | {"judge says No": 0.36}
+    monkeypatch.setattr(tiny, "marks", lambda *a: bad)
+    with pytest.raises(InputError, match=r"after 6 updates.*marks: judge says No 0.36 \(of 0.95\)"):
+        tiny.warm_up(tiny.WarmUpConfig(output=str(tmp_path / "p"), steps=4, extra_rounds=2))
+    assert not (tmp_path / "p").exists()
+
+
+def test_an_untrained_policy_reaches_no_mark(policy, tokenizer):
+    found = tiny.marks(policy, tokenizer, world.PRIORS["mixed"], data.PLAIN, count=16)
+    assert found.keys() == tiny.MARKS.keys()
+    assert found["policy"] < 0.5 and found["judge says Yes"] < 0.5
+
+
+def test_the_policys_mark_looks_at_running_totals_alone(policy, tokenizer, monkeypatch):
+    """A policy whose first choice is right wherever a total stands, and wrong elsewhere."""
+
+    def oracle(input_ids):
+        logits = torch.zeros(*input_ids.shape, len(tokenizer))
+        after = torch.roll(input_ids, -1, 1)
+        opens = torch.isin(input_ids, torch.tensor(tokenizer("is #").input_ids))
+        choice = torch.where(opens, after, torch.zeros_like(after))
+        return SimpleNamespace(logits=logits.scatter(2, choice[..., None], 1.0))
+
+    monkeypatch.setattr(policy, "forward", oracle)
+    monkeypatch.setattr(tiny, "sample", lambda *a: SimpleNamespace(texts=["Yes"] * len(a[-1])))
+    found = tiny.marks(policy, tokenizer, world.PRIORS["mixed"], data.PLAIN, count=16)
+    assert found["policy"] == 1.0
+    # a judge that says Yes to everything, an assistant that writes no answer
+    assert (found["judge says Yes"], found["judge says No"]) == (1.0, 0.0)
+    assert found["assistant"] == 1.0
