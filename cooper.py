@@ -13,18 +13,15 @@ correct against a wrong one. Each step:
     7 reward-model update   L = -mean log sigmoid(z_pos - z_neg)
     8 log / eval
 
-Where the negatives come from. The paper has a frozen assistant LLM rewrite the positive into a
-wrong solution, until the rule says that it is wrong: the rule's "correct" can be trusted, its
-"wrong" cannot, since rules miss equivalent forms (`--negatives assistant`). Our default is a
-completion of the same prompt that the rule rejects (`--negatives rollouts`): in the embedded world
-the rule misses nothing, and what the policy itself does wrong is what the reward model must learn.
-An assistant that does not know the policy's latest trick teaches nothing about it, and on some
-seeds the policy outruns the reward model (README, results).
+Where the negatives come from. A frozen assistant LLM rewrites the positive into a wrong solution,
+until the rule does not call it right (pairs.py has two other ways). It must keep the style of what
+it rewrites: where the two texts differ in more than being right, the reward model learns that
+instead, who wrote a text say, and pays for it (LOG.md).
 
 Where paper and released code differ this follows the paper: the positive is random, not the first,
-and a rewrite must hold an answer that is wrong *against the reference*; the code compares with the
-positive and lets texts without any answer pass. `--rm_lr 0` is the frozen arm: GRPO on that reward
-model, bit for bit.
+and a rewrite is held against the reference, not against the positive. The paper has one update of
+the reward model a step on 512 pairs, this four on 32 (`rm_updates`). `--rm_lr 0` is the frozen arm:
+GRPO on that reward model, bit for bit.
 
     python cooper.py --model runs/demo/policy --rm_model runs/demo/rm
 """
