@@ -33,6 +33,7 @@ lint: .venv/ready-dev
 # Two runs at a time, one thread each.
 reproduce: .venv/ready
 	$(RUN) -m experiments.reproduce $(ARGS)
+	$(RUN) -m experiments.reproduce_report
 
 # Two runs at a time, one thread each; logs, figures and tables go to results/spurious, the tables
 # also to its README.

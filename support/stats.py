@@ -29,3 +29,18 @@ def mean_and_half_width(values: list[float]) -> tuple[float, float]:
     # of a number that is not in the table the next smaller one, which is a little too wide
     t = T95[max(known for known in T95 if known <= n)]
     return mean, t * std / math.sqrt(n)
+
+
+def sign_flip(differences: list[float]) -> float:
+    """p of paired differences, two-sided, exact: how often a mean as far from 0 comes up when each
+    sign is a coin. With n of one sign it is 2 / 2^n: five pairs cannot go below 0.06.
+
+    >>> sign_flip([1.0, 2.0, 3.0]), sign_flip([1.0, -1.0])
+    (0.25, 1.0)
+    """
+    sums = [0.0]
+    for value in differences:
+        sums = [total + sign * value for total in sums for sign in (1, -1)]
+    # a rounding must not make two equal sums differ
+    observed = abs(sum(differences)) - 1e-9
+    return sum(abs(total) >= observed for total in sums) / len(sums)

@@ -1,11 +1,13 @@
 """The runs behind results/cooper: what differs between two arms, what is made once and shared."""
 
 import dataclasses
+import json
 
 import pytest
 
 import cooper
 from experiments import reproduce
+from experiments import reproduce_report as report
 from experiments.reproduce import EXPERIMENTS, STARTS, Arm, ReproduceConfig
 from support.errors import InputError
 
@@ -85,3 +87,42 @@ def test_a_run_takes_the_loop_of_its_arm(monkeypatch):
 def test_an_unknown_experiment_is_one_clear_line(tmp_path):
     with pytest.raises(InputError, match="no tables: choose from table, ablations, forms"):
         reproduce.main(ReproduceConfig(str(tmp_path / "r"), ("tables",)))
+
+
+# -- the report ----------------------------------------------------------------------------------
+
+
+def history(accuracy, reward, **logged):
+    rows = [{"step": 0, "eval/accuracy": accuracy[0], "eval/3_numbers": accuracy[0]}]
+    for step, (a, r) in enumerate(zip(accuracy[1:], reward), 1):
+        rows.append({"step": step, "reward": r, "eval/accuracy": a, "eval/3_numbers": a} | logged)
+    return rows
+
+
+UP = [0.5] * 10 + [0.9] * 10
+FALLS = [0.4] + [0.9] * 10 + [0.2] * 10
+
+
+def test_hacked_is_a_score_that_rises_while_accuracy_falls():
+    assert report.ended(history(FALLS, UP)) == "hacked"
+    assert report.ended(history(FALLS, UP[::-1])) == "failed"
+    assert report.ended(history([0.4] + [0.9] * 20, UP)) == ""
+    assert report.ended(history([0.4] + [0.9] * 10 + [0.8] * 10, UP)) == ""
+
+
+def test_tables_of_runs_written_by_hand(tmp_path, capsys):
+    for seed in (1, 2):
+        for arm, accuracy in (("static", FALLS), ("cooper", [0.4] + [0.9] * 20)):
+            folder = tmp_path / f"seed{seed}" / "table" / arm
+            folder.mkdir(parents=True)
+            rows = history(accuracy, UP, **{"rm/held_out_order": 0.7})
+            text = "".join(json.dumps(row) + "\n" for row in rows)
+            (folder / "metrics.jsonl").write_text(text, encoding="utf-8")
+    report.main(report.ReportConfig(str(tmp_path), output=str(tmp_path / "f.png")))
+    out = capsys.readouterr().out
+    assert "| no RL | 0.400 | 0.400 |" in out and "| Cooper | 0.900 | 0.900 |" in out
+    assert "| static reward model | 0.20 (hacked, best 0.90) | 0.20 (hacked, best 0.90) |" in out
+    assert "cooper - static: +0.70 +0.70; mean +0.700, sign-flip p = 0.500" in out
+    assert (tmp_path / "f.png").exists()
+    with pytest.raises(InputError, match="no run of forms"):
+        report.main(report.ReportConfig(str(tmp_path), "forms", str(tmp_path / "f.png")))
