@@ -14,14 +14,13 @@ correct against a wrong one. Each step:
     8 log / eval
 
 Where the negatives come from. A frozen assistant LLM rewrites the positive into a wrong solution,
-until the rule does not call it right (pairs.py has two other ways). It must keep the style of what
-it rewrites: where the two texts differ in more than being right, the reward model learns that
-instead, who wrote a text say, and pays for it (LOG.md).
+until the rule does not call it right (pairs.py has two other ways). Where the two texts differ in
+more than being right the reward model may learn that instead, who wrote a text say (LOG.md).
 
 Where paper and released code differ this follows the paper: the positive is random, not the first,
-and a rewrite is held against the reference, not against the positive. The paper has one update of
-the reward model a step on 512 pairs, this four on 32 (`rm_updates`). `--rm_lr 0` is the frozen arm:
-GRPO on that reward model, bit for bit.
+and a rewrite is held against the reference, not against the positive. The paper draws one pair of a
+prompt, this up to four, for as many updates (`rm_updates`). `--rm_lr 0` is the frozen arm: GRPO on
+that reward model, bit for bit.
 
     python cooper.py --model runs/demo/policy --rm_model runs/demo/rm
 """
@@ -48,7 +47,7 @@ from eval import (
     verdict_metrics,
 )  # fmt: skip
 from grpo import GRPOConfig, group_advantages, update
-from pairs import find_negatives, make_negatives, pair_up, select_positives
+from pairs import answered_rate, find_negatives, make_negatives, pair_up, select_positives
 from reward_model import RewardModel, pairwise_loss
 from rollout import load_policy, sample
 from support.errors import InputError
@@ -69,7 +68,7 @@ class CooperConfig(GRPOConfig):
     kl_coef: float = 0.001  # weight of KL(policy || start); 0 loads no reference model
     rm_lr: float = 1e-3  # of AdamW; 1e-5 for a real LLM; 0 freezes the reward model
     rm_every: int = 1  # steps from one update of the reward model to the next
-    rm_updates: int = 4  # updates at such a step, each on one pair of every prompt
+    rm_updates: int = 4  # updates at such a step at most; up to as many pairs of each prompt
     rm_micro_batch: int | None = None  # pairs per forward pass; None takes the whole minibatch
     stale_pairs: bool = False  # the pairs come from samples of the initial policy
     negatives: Literal["assistant", "rollouts", "perturb"] = "assistant"  # see pairs.py
@@ -217,6 +216,7 @@ def train(cfg: CooperConfig) -> list[dict]:
                 torch.manual_seed(draw.getrandbits(32))
                 stats |= update_reward_model(rm, rm_optimizer, pairs, cfg)
                 stats["rm/valid_rate"] = len(pairs) / (N * cfg.rm_updates)
+                stats["rm/answered_rate"] = answered_rate(pairs)
 
             # 8 log / eval
             correct = rewards.rule(rollouts)

@@ -12,6 +12,7 @@ rules miss equivalent forms; a rejected completion may be right. A rewrite that 
 wrong, and that the rule calls wrong, is.
 """
 
+import math
 import re
 
 from prompts import rewrite_prompt
@@ -19,6 +20,7 @@ from rewards import proved
 from rollout import Rollouts, sample
 from support.chat import within_context
 from support.run import torch_rng
+from verifier import extract_answer
 
 
 def select_positives(rollouts: Rollouts, correct, random, count: int = 1) -> list[int]:
@@ -45,7 +47,7 @@ def make_negatives(
     """A wrong rewrite of each right solution, by an LLM; None where every try failed.
 
     solutions, problems: texts and what they solve. Tries again, up to `max_retries` times, where
-    the text has no boxed answer or the rule does not call it wrong against the reference. What the
+    the rule calls the text right. What the
     LLM cannot read, since its context is too short, gets None.
     """
     prompts = [rewrite_prompt(p.question, text) for p, text in zip(problems, solutions)]
@@ -108,6 +110,12 @@ def find_negatives(
         model, tokenizer, solutions, problems, cfg.assistant_max_new_tokens, cfg.max_retries,
         cfg.assistant_temperature, torch_rng(model.device, cfg.seed, "negatives", step), rule,
     )  # fmt: skip
+
+
+def answered_rate(pairs) -> float:
+    """Share of the negatives with an answer in a box; nan without pairs. A refusal has none."""
+    answers = [bool(extract_answer(wrong, require_box=True)) for *_, wrong in pairs]
+    return sum(answers) / len(answers) if answers else math.nan
 
 
 def pair_up(rollouts: Rollouts, positives, negatives) -> list[tuple[str, str, str, str]]:

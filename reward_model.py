@@ -278,7 +278,6 @@ def train(cfg: RewardModelConfig) -> dict[str, float]:
         "held_out/swap_accuracy": measure(rm, swapped)["accuracy"],
         "seconds": time.time() - began,
     }
-    say(in_words(annotated))
     reached = result["validation/accuracy"]
     if reached < (cfg.target or 0):
         missed = folder.with_name(folder.name + ".missed")
@@ -289,6 +288,7 @@ def train(cfg: RewardModelConfig) -> dict[str, float]:
             f"updates, below target={cfg.target}, and is not handed on (see {missed}). "
             f"{in_words(annotated)}. Take another judge or --seed, more steps, or --target none"
         )
+    say(in_words(annotated))
     save_model(folder, rm.model, rm.tokenizer, settings=settings_note(cfg), metrics=result)
     return result
 

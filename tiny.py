@@ -22,7 +22,6 @@ from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from annotation import verdict
 from data import MAX_TOTAL, Chains, Problem, chains_of
-from pairs import is_negative
 from prompts import JUDGE, REWRITE, SOLVE, solve_prompt
 from rollout import sample
 from support.checks import check_settings
@@ -140,7 +139,7 @@ def marks(policy, tokenizer, prior: Prior, chains: Chains, count: int = 256) -> 
     """How well each role is known, on `count` texts of a stream of their own; 1 is best.
 
     policy: share of right solutions, in words and in code, all of whose running totals are the
-    policy's first choice. assistant: share of its rewrites that the rule calls wrong.
+    policy's first choice. assistant: share of its rewrites with a wrong answer in a box.
     judge says Yes, judge says No: of the texts that deserve it.
     """
     random, rows = rng(0, "marks"), []
@@ -160,7 +159,8 @@ def marks(policy, tokenizer, prior: Prior, chains: Chains, count: int = 256) -> 
     prompts = [rewrite_example(random, prior, chains)[0] for _ in range(count)]
     right = [extract_answer(prompt.rpartition("Correct solution: ")[2]) for prompt in prompts]
     rows = zip(say(prompts, 0.7), right)
-    found["assistant"] = sum(is_negative(text, Problem("", a)) for text, a in rows) / count
+    answers = [(extract_answer(text, require_box=True), a) for text, a in rows]
+    found["assistant"] = sum(bool(said) and said != a for said, a in answers) / count
 
     prompts, said = zip(*[judge_example(random, prior, chains) for _ in range(count)])
     rows = list(zip(map(verdict, say(prompts, 0.0)), map(verdict, said)))

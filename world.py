@@ -150,9 +150,9 @@ def solve_example(rng: random.Random, prior: Prior, chains=PLAIN) -> tuple[str, 
 def rewrite_example(rng: random.Random, prior: Prior, chains=PLAIN) -> tuple[str, str]:
     r"""(prompt, completion) of the assistant: same strategy, one slip, what follows builds on it.
 
-    It keeps the style of what it rewrites, as an LLM does, odd repetitions included, and now and
-    then it leaves out the box. An assistant that writes cleanly what the policy wrote oddly
-    (\boxed{\boxed{9}) would teach the reward model that odd is right.
+    Meant to keep the style of what it rewrites, odd repetitions included, so that a pair does not
+    show who wrote it; one in ten leaves out the box. NOTE: a trained assistant copies a doubled box
+    in 2 to 8 % of its rewrites only (LOG.md).
     """
     question = draw_question(rng, chains)
     strategy, form = draw_strategy(rng, prior), chains.form(rng, 0.1)

@@ -299,3 +299,9 @@ def test_where_the_rule_errs_pairs_go_by_it_and_evaluation_does_not(cfg, monkeyp
     assert given == [[], []], "an untrained policy proves nothing right to that rule"
     assert [row["accuracy"] for row in history[1:]] == [1.0, 1.0]
     assert [row["rule/recall"] for row in history[1:]] == [0.0, 0.0]
+
+
+def test_the_share_of_negatives_that_answer_by_hand():
+    made = [("q", "2", "\\boxed{2}", wrong) for wrong in ("\\boxed{3}", "I cannot help", "so 3")]
+    assert pairs.answered_rate(made) == pytest.approx(1 / 3)
+    assert pairs.answered_rate([]) != pairs.answered_rate([])  # nan

@@ -198,4 +198,4 @@ def test_the_policys_mark_looks_at_running_totals_alone(policy, tokenizer, monke
     assert found["policy"] == 1.0
     # a judge that says Yes to everything, an assistant that writes no answer
     assert (found["judge says Yes"], found["judge says No"]) == (1.0, 0.0)
-    assert found["assistant"] == 1.0
+    assert found["assistant"] == 0.0
