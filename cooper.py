@@ -145,7 +145,7 @@ def watch(learner, rm: RewardModel, watched: tuple, cfg: CooperConfig) -> dict:
 
 def agreement(score: torch.Tensor, correct: torch.Tensor) -> float:
     """Share of rollouts on which the reward model (score above 1/2) and the rule say the same."""
-    return ((score > 0.5).cpu() == correct.bool()).float().mean().item()
+    return ((score > 0.5) == correct.bool()).float().mean().item()
 
 
 # --------------------------------------------------------------------------------------------------
@@ -218,8 +218,8 @@ def train(cfg: CooperConfig) -> list[dict]:
                 stats["rm/valid_rate"] = len(pairs) / (N * cfg.rm_updates)
                 stats["rm/answered_rate"] = answered_rate(pairs)
 
-            # 8 log / eval
-            correct = rewards.rule(rollouts)
+            # 8 log / eval; a rule answers on the CPU
+            score, correct = score.cpu(), rewards.rule(rollouts)
             row = {"step": step} | rollout_metrics(rollouts, score, correct, rule) | stats
             row |= verdict_metrics("rm", score > 0.5, correct) | rm.truncations()
             row |= {"rm/agreement": agreement(score, correct), "rm/order": order(score, correct, G)}

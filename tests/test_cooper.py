@@ -144,7 +144,7 @@ def test_no_pairs_is_no_update(untrained, cfg):
 
 
 def fingerprint(model):
-    return hash(b"".join(p.detach().numpy().tobytes() for p in model.parameters()))
+    return hash(b"".join(p.detach().cpu().numpy().tobytes() for p in model.parameters()))
 
 
 def test_each_stage_changes_only_its_own_weights(untrained, cfg, make_rollouts, tokenizer):

@@ -99,15 +99,12 @@ def test_fits_eight_examples_and_then_the_reference_decides(rm):
     ]
     examples = EIGHT + wrong_reference  # every text appears with both labels
     cfg = reward_model.RewardModelConfig(steps=60, batch=32, lr=3e-3)
-    before = bce_loss(
-        rm.logits(*annotation.texts_of(examples)), torch.tensor([e.label for e in examples])
-    )
+    labels = torch.tensor([e.label for e in examples])
+    before = bce_loss(rm.logits(*annotation.texts_of(examples)).cpu(), labels)
     reward_model.fit(rm, examples, cfg)
-    after = bce_loss(
-        rm.logits(*annotation.texts_of(examples)), torch.tensor([e.label for e in examples])
-    )
+    after = bce_loss(rm.logits(*annotation.texts_of(examples)).cpu(), labels)
     assert after < 0.1 < before
-    as_is, swapped = (rm.score(*annotation.texts_of(x)) for x in (EIGHT, wrong_reference))
+    as_is, swapped = (rm.score(*annotation.texts_of(x)).cpu() for x in (EIGHT, wrong_reference))
     labels = torch.tensor([bool(e.label) for e in EIGHT])
     assert ((as_is > swapped) == labels).all(), "the score ignores the reference"
 
