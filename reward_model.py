@@ -183,7 +183,8 @@ def right_pad(rows: list[list[int]], pad: int, to) -> tuple[torch.Tensor, torch.
 
 @dataclass(frozen=True)
 class RewardModelConfig:
-    model: str = "runs/demo/policy"  # policy that is sampled; its backbone starts the reward model
+    model: str = "runs/demo/policy"  # policy that is sampled
+    backbone: str | None = None  # causal LM that the reward model starts from; None takes model
     judge: str | None = None  # LLM that labels beside the rule; None takes model
     judge_max_new_tokens: int = 32  # length limit of a verdict; a judge that thinks wants 1000
     system: str | None = None  # system prompt of model; None leaves it to its chat template
@@ -264,7 +265,9 @@ def train(cfg: RewardModelConfig) -> dict[str, float]:
     if finished(cfg):
         return read_json(folder / "metrics.json")
     torch.manual_seed(cfg.seed)  # the new head
-    rm = RewardModel.load(cfg.model)  # first: what cannot be one is refused before any sampling
+    rm = RewardModel.load(
+        cfg.backbone or cfg.model
+    )  # first: what cannot be one is refused before any sampling
     rm.model.config.reads_reference = rm.reads_reference = cfg.reference
     examples, validation, held_out, annotated = make_examples(cfg)
     steps = fit(rm, examples, cfg, validation)

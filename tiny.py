@@ -175,6 +175,7 @@ class WarmUpConfig:
     prior: Literal[tuple(PRIORS)] = "mixed"  # what the policy is taught, see world.PRIORS
     data: str = "arithmetic"  # its questions, or a variant of them: see data.Chains
     output: str = "runs/demo/policy"  # folder of the policy
+    hidden: int = 64  # width of the policy; 64 is 0.15 M parameters
     helpers: bool = True  # teach the roles of assistant and judge as well; Cooper needs them
     steps: int = 800  # updates; with helpers, more where a mark is not reached
     extra_rounds: int = 6  # at most, of steps / 4 updates each; then it gives up
@@ -189,7 +190,9 @@ def warm_up(cfg: WarmUpConfig) -> None:
     Loss: mean cross-entropy over completion tokens, the roles averaged. Writes marks.json beside
     the model. Raises InputError where the marks are not reached.
     """
-    check_settings(cfg, steps=(1, None))
+    check_settings(cfg, steps=(1, None), hidden=(8, None))
+    if cfg.hidden % 8:
+        raise InputError(f"hidden={cfg.hidden}: must be a multiple of 8, for four heads")
     if (chains := chains_of(cfg.data)) is None:
         raise InputError(f"the tiny policy learns arithmetic only, not {cfg.data!r}")
     if finished(cfg):
@@ -197,7 +200,7 @@ def warm_up(cfg: WarmUpConfig) -> None:
     torch.manual_seed(cfg.seed)
     random, prior = rng(cfg.seed, "warm-up"), PRIORS[cfg.prior]
     tokenizer = build_tokenizer()
-    policy = build_policy(tokenizer)
+    policy = build_policy(tokenizer, cfg.hidden)
     # Muon for the matrices, AdamW for the rest: it needs about half of the steps of AdamW alone.
     matrices = [p for name, p in policy.named_parameters() if p.ndim == 2 and "embed" not in name]
     others = [p for name, p in policy.named_parameters() if p.ndim != 2 or "embed" in name]

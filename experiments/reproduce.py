@@ -12,6 +12,7 @@ too. A second call does only what is missing. Settings were chosen on seeds 100 
     verifier    GRPO on a rule that errs: how often, by chance or always on the same answers
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -47,17 +48,23 @@ class Start(NamedTuple):
 
     data: str = "arithmetic"
     changes: dict = {}
+    hidden: int | None = None  # width of a backbone of its own; None takes the policy's
 
 
 FORMS = "arithmetic:sums"
+LAST_NUMBER = {"rule": "last number"}
+LONGER = {"target": None}
 STARTS = {
     "plain": Start(),
-    # right beside a wrong reference, a quarter of each batch: it reads the reference
-    "better": Start(changes={"swap_share": 0.25, "target": 0.95, "steps": 800}),
+    # better ones: all 400 updates and not the 20 or so to the target; with right texts beside a
+    # wrong reference, a quarter of each batch; with four times the parameters
+    "longer": Start(changes=LONGER),
+    "swapped": Start(changes=LONGER | {"swap_share": 0.25}),
+    "larger": Start(changes=LONGER, hidden=128),
     "blind": Start(changes={"reference": False}),
-    "rule labels": Start(changes={"labels": "rule"}),
-    "judge labels": Start(changes={"labels": "judge"}),
-    "forms": Start(FORMS, {"rule": "last number"}),
+    "forms": Start(FORMS, LAST_NUMBER),
+    "forms, rule labels": Start(FORMS, LAST_NUMBER | {"labels": "rule"}),
+    "forms, judge labels": Start(FORMS, LAST_NUMBER | {"labels": "judge"}),
 }
 
 
@@ -76,7 +83,6 @@ def errs(kind: str) -> dict[str, Arm]:
     }
 
 
-LAST_NUMBER = {"rule": "last number"}
 # name: (seeds, arms)
 EXPERIMENTS = {
     "table": (10, {"rule": Arm(loop="rule"), "static": Arm(loop="static"), "cooper": Arm()}),
@@ -92,9 +98,9 @@ EXPERIMENTS = {
             "every 10": Arm({"rm_every": 10}),
             "blind static": Arm(start="blind", loop="static"),
             "blind": Arm(start="blind"),
-            "better static": Arm(start="better", loop="static"),
-            "rule labels": Arm(start="rule labels"),
-            "judge labels": Arm(start="judge labels"),
+            "longer static": Arm(start="longer", loop="static"),
+            "swapped static": Arm(start="swapped", loop="static"),
+            "larger static": Arm(start="larger", loop="static"),
         },
     ),
     "forms": (
@@ -103,11 +109,13 @@ EXPERIMENTS = {
             "gold": Arm(start="forms", loop="rule"),
             "rule": Arm(LAST_NUMBER, "forms", "rule"),
             "static": Arm(LAST_NUMBER, "forms", "static"),
+            "static, rule labels": Arm(LAST_NUMBER, "forms, rule labels", "static"),
+            "static, judge labels": Arm(LAST_NUMBER, "forms, judge labels", "static"),
             "assistant": Arm(LAST_NUMBER, "forms"),
             "rollouts": Arm(LAST_NUMBER | {"negatives": "rollouts"}, "forms"),
         },
     ),
-    "verifier": (5, {"exact": Arm(loop="rule")} | errs("misses") | errs("accepts")),
+    "verifier": (5, errs("misses") | errs("accepts")),  # beside the rule of "table"
 }
 
 
@@ -121,7 +129,7 @@ class ReproduceConfig:
 
 
 def folder(cfg: ReproduceConfig, seed: int, *names: str) -> str:
-    return str(Path(cfg.output, f"seed{seed}", *[name.replace(" ", "_") for name in names]))
+    return str(Path(cfg.output, f"seed{seed}", *[re.sub("[ ,]+", "_", name) for name in names]))
 
 
 def run_config(cfg: ReproduceConfig, experiment: str, name: str, arm: Arm, seed: int):
@@ -140,12 +148,14 @@ def run_config(cfg: ReproduceConfig, experiment: str, name: str, arm: Arm, seed:
     return cooper.CooperConfig(**settings)
 
 
-def make_policy(data: str, output: str, seed: int) -> None:
-    quietly(tiny.warm_up, tiny.WarmUpConfig(data=data, output=output, seed=seed))
+def make_policy(data: str, output: str, seed: int, hidden: int = 64) -> None:
+    quietly(tiny.warm_up, tiny.WarmUpConfig(data=data, output=output, seed=seed, hidden=hidden))
 
 
 def make_reward_model(start: Start, model: str, output: str, seed: int) -> None:
     settings = {"model": model, "output": output, "seed": seed, "data": start.data}
+    if start.hidden:
+        settings["backbone"] = f"{model}_{start.hidden}"
     eval_problems = SETTINGS["eval_problems"]
     quietly(
         reward_model.train,
@@ -177,7 +187,12 @@ def main(cfg: ReproduceConfig) -> None:
         for run, arm in runs.items()
         if arm.loop != "rule"
     }
-    by_seed = sorted(policies, key=lambda job: (job[2], job[0]))
+    policies |= {
+        (STARTS[start].data, f"{model}_{STARTS[start].hidden}", seed, STARTS[start].hidden)
+        for start, model, _, seed in judges
+        if STARTS[start].hidden
+    }
+    by_seed = sorted(policies, key=lambda job: (job[2], job[1]))
     run_all([(make_policy, *job) for job in by_seed], cfg.workers, "policies")
     jobs = [
         (make_reward_model, STARTS[name], model, output, seed)

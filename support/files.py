@@ -19,7 +19,7 @@ from support.models import one_line
 from support.progress import say
 
 # the fields of all configs that name a model or a file to read
-INPUTS = ("model", "rm_model", "judge", "assistant", "data", "eval_data")
+INPUTS = ("model", "rm_model", "backbone", "judge", "assistant", "data", "eval_data")
 
 
 def write(path: Path, text: str, new: bool = False) -> None:
@@ -205,7 +205,9 @@ def finished(cfg) -> bool:
     if is_new(folder, "settings.json"):
         return False
     old = read_json(folder / "settings.json")
-    refuse_other_settings(folder, old, plain(cfg))
+    # a setting younger than the folder had its default
+    defaults = {field.name: field.default for field in dataclasses.fields(cfg)}
+    refuse_other_settings(folder, defaults | old, plain(cfg))
     refuse_other_inputs(folder, old.get("inputs", {}), fingerprints(cfg))
     if not any(folder.glob("*.safetensors")):
         raise InputError(f"{folder} has lost its weights: restore them, or delete that folder")

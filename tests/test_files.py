@@ -340,6 +340,16 @@ def test_a_reward_model_made_from_another_policy_is_not_taken_for_finished(untra
         reward_model.train(cfg)
 
 
+def test_a_setting_younger_than_the_folder_had_its_default(untrained, tmp_path):
+    cfg = reward_model.RewardModelConfig(model=untrained, output=str(tmp_path / "rm"))
+    old = settings_note(cfg)
+    del old["labels"]
+    save_model(cfg.output, *load_policy(cfg.model), settings=old, metrics={"steps": 1})
+    assert reward_model.train(cfg) == {"steps": 1}
+    with pytest.raises(InputError, match="was made with labels='both', now 'rule'"):
+        reward_model.train(dataclasses.replace(cfg, labels="rule"))
+
+
 def halves(rollouts):
     return rule(rollouts) / 2
 

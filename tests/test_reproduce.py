@@ -53,10 +53,13 @@ def test_starts_are_made_once_and_before_the_runs(tmp_path, monkeypatch):
     reproduce.main(ReproduceConfig(str(tmp_path / "r"), ("table", "ablations"), seeds=2))
     (_, policies), (_, judges), (_, runs) = calls
     assert [what for what, _ in calls] == ["policies", "reward models", "runs"]
+    policy = str(tmp_path / "r/seed{}/policy/arithmetic")
     assert [job[1:] for job in policies] == [
-        ("arithmetic", str(tmp_path / f"r/seed{seed}/policy/arithmetic"), seed) for seed in (1, 2)
+        ("arithmetic", policy.format(seed) + wide, seed, *hidden)
+        for seed in (1, 2)
+        for wide, hidden in (("", ()), ("_128", (128,)))
     ]
-    assert len(judges) == 2 * len(STARTS.keys() - {"forms"})
+    assert len(judges) == 2 * sum(start.data == "arithmetic" for start in STARTS.values())
     arms = [*EXPERIMENTS["table"][1], *EXPERIMENTS["ablations"][1]]
     assert len(runs) == 2 * len(arms)
     outputs = [config.output for _, config in runs]
@@ -73,6 +76,14 @@ def test_every_arm_has_settings_that_are_allowed():
             config = reproduce.run_config(CFG, experiment, name, arm, 1)
             check_settings(config)
             reproduce.rewards.rule_of(config.rule)
+
+
+def test_only_the_larger_reward_model_has_a_backbone_of_its_own(monkeypatch):
+    made = []
+    monkeypatch.setattr(reproduce.reward_model, "train", made.append)
+    for name, start in STARTS.items():
+        reproduce.make_reward_model(start, "policy", f"rm/{name}", 1)
+    assert {cfg.output: cfg.backbone for cfg in made if cfg.backbone} == {"rm/larger": "policy_128"}
 
 
 def test_a_run_takes_the_loop_of_its_arm(monkeypatch):

@@ -1,5 +1,6 @@
 """Losses by hand, the template, invariances of the score, annotation, a fit on eight examples."""
 
+import collections
 import dataclasses
 import random
 import re
@@ -11,6 +12,7 @@ from transformers import CONFIG_MAPPING, AutoModelForSequenceClassification
 
 import annotation
 import reward_model
+import tiny
 from annotation import Example, swap_references
 from data import Problem, training_and_held_out
 from prompts import judge_prompt, rewrite_prompt
@@ -168,6 +170,23 @@ def test_what_a_policy_is_evaluated_on_is_in_no_part(untrained, tmp_path):
     assert sum(map(len, parts)) == len(set.union(*parts))
     with pytest.raises(InputError, match="at least 10 are needed"):
         annotation.make_examples(dataclasses.replace(cfg, eval_problems=33))
+
+
+def test_another_model_can_be_its_backbone(untrained, tmp_path, monkeypatch):
+    """The policy is sampled; what becomes the reward model may be larger."""
+    wide = str(tmp_path / "wide")
+    tiny.warm_up(tiny.WarmUpConfig(output=wide, steps=1, helpers=False, hidden=72))
+    sampled = []
+    monkeypatch.setattr(
+        reward_model,
+        "make_examples",
+        lambda cfg: sampled.append(cfg.model) or (EIGHT, [], EIGHT, collections.defaultdict(float)),
+    )
+    cfg = reward_model.RewardModelConfig(
+        model=untrained, backbone=wide, output=str(tmp_path / "rm"), steps=3, target=None, batch=4
+    )
+    reward_model.train(cfg)
+    assert RewardModel.load(cfg.output).model.config.hidden_size == 72 and sampled == [untrained]
 
 
 def test_few_problems_still_leave_some_to_train_on(untrained):

@@ -3,6 +3,7 @@
 import json
 import random
 import re
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -147,6 +148,14 @@ def test_a_warm_up_without_helpers_trains_the_solver_alone(tmp_path, monkeypatch
     monkeypatch.setattr(tiny, "ROLES", (tiny.ROLES[0], (helper, 1)))
     tiny.warm_up(tiny.WarmUpConfig(output=str(tmp_path / "p"), steps=2, helpers=False))
     assert (tmp_path / "p" / "config.json").exists()
+
+
+def test_the_width_is_a_setting_and_must_divide_into_four_heads(tmp_path):
+    cfg = tiny.WarmUpConfig(output=str(tmp_path / "p"), steps=1, helpers=False, hidden=24)
+    tiny.warm_up(cfg)
+    assert json.loads((tmp_path / "p" / "config.json").read_text())["hidden_size"] == 24
+    with pytest.raises(InputError, match="hidden=20: must be a multiple of 8"):
+        tiny.warm_up(replace(cfg, output=str(tmp_path / "q"), hidden=20))
 
 
 def test_warm_up_saves_an_ordinary_folder_and_reproduces(tmp_path):
