@@ -12,8 +12,7 @@ too. A second call does only what is missing. Settings were chosen on seeds 100 
     verifier    GRPO on a rule that errs: how often, by chance or always on the same answers
 """
 
-import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,6 +23,7 @@ import grpo
 import reward_model
 import rewards
 import tiny
+from experiments.reproduce_logs import file_name, keep, keep_starts
 from experiments.workers import quietly, run_all
 from support.checks import check_settings
 from support.errors import InputError
@@ -126,10 +126,16 @@ class ReproduceConfig:
     seeds: int | None = None  # at most so many of each experiment; None takes all
     shorten: int = 1  # divide the number of steps by this, for a first look
     workers: int = 2  # runs at a time, one thread each
+    keep: str | None = None  # folder of slim logs; None is output/results
 
 
 def folder(cfg: ReproduceConfig, seed: int, *names: str) -> str:
-    return str(Path(cfg.output, f"seed{seed}", *[re.sub("[ ,]+", "_", name) for name in names]))
+    return str(Path(cfg.output, f"seed{seed}", file_name(*names)))
+
+
+def runs_of(cfg: ReproduceConfig) -> str:
+    """Where the runs are; starts are the same whatever `shorten`."""
+    return cfg.output if cfg.shorten == 1 else str(Path(cfg.output, f"short{cfg.shorten}"))
 
 
 def run_config(cfg: ReproduceConfig, experiment: str, name: str, arm: Arm, seed: int):
@@ -138,8 +144,7 @@ def run_config(cfg: ReproduceConfig, experiment: str, name: str, arm: Arm, seed:
     settings = SETTINGS | arm.changes | {"seed": seed, "data": start.data}
     settings["steps"] = max(1, settings["steps"] // cfg.shorten)
     settings["model"] = folder(cfg, seed, "policy", start.data.replace(":", "_"))
-    short = () if cfg.shorten == 1 else (f"short{cfg.shorten}",)
-    settings["output"] = folder(cfg, seed, *short, experiment, name)
+    settings["output"] = folder(replace(cfg, output=runs_of(cfg)), seed, experiment, name)
     if arm.loop == "rule":
         return grpo.GRPOConfig(**settings)
     settings["rm_model"] = folder(cfg, seed, "rm", arm.start)
@@ -200,6 +205,10 @@ def main(cfg: ReproduceConfig) -> None:
     ]
     run_all(jobs, cfg.workers, "reward models")
     run_all([(run_one, run) for run in sorted(runs, key=lambda r: r.seed)], cfg.workers, "runs")
+    kept = cfg.keep or str(Path(cfg.output, "results"))
+    for experiment in cfg.only:
+        keep(runs_of(cfg), kept, experiment, list(EXPERIMENTS[experiment][1]))
+    keep_starts(cfg.output, kept)
 
 
 if __name__ == "__main__":

@@ -1,159 +1,248 @@
-"""Tables and figures of experiments.reproduce, from its logs alone.
+r"""Tables and figures of experiments.reproduce, from its slim logs alone.
 
-    python -m experiments.reproduce_report --folder runs/reproduce --only table
+    python -m experiments.reproduce_report --logs runs/reproduce/results
 
-An arm's result is the mean of its last three evaluations. It is *hacked*, by a definition made
-before the runs, where from the best evaluation to the end the score rises by 0.05 or more and true
-accuracy falls by 0.15 or more; where both fall, the optimiser has failed.
+A run's result is the mean of its last three evaluations. It is *hacked*, by a definition made
+before the runs, where from the best evaluation to the end true accuracy falls by 0.15 or more and
+the score rises by 0.05 or more; where both fall, the optimiser has *failed*.
 """
 
+import re
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
 from experiments.reproduce import EXPERIMENTS
-from experiments.three_arms_report import values
-from support.errors import InputError
+from experiments.reproduce_figures import draw, draw_verifier
+from experiments.reproduce_logs import Runs, label, last, load, shared, values
+from support.files import claim_results
 from support.flags import command_line
 from support.jsonl import read_jsonl
-from support.plots import check_figure, finish, pyplot, smooth
+from support.plots import check_figure
 from support.stats import sign_flip
-from support.tables import markdown
-
-LABELS = {
-    "rule": "rule",
-    "static": "static reward model",
-    "cooper": "Cooper",
-}
-COLOURS = {"rule": "0.45", "static": "tab:green", "cooper": "tab:blue"}
+from support.tables import check_readme, markdown, renew_file
 
 
-def load(folder: str, experiment: str) -> dict[str, dict[int, list[dict]]]:
-    """{arm: {seed: history}} of the finished and unfinished runs. Raises InputError: none."""
-    arms = {}
-    for name in EXPERIMENTS[experiment][1]:
-        for path in Path(folder).glob(f"seed*/{experiment}/{name.replace(' ', '_')}/metrics.jsonl"):
-            seed = int(path.parts[-4].removeprefix("seed"))
-            arms.setdefault(name, {})[seed] = read_jsonl(path)
-    if not arms:
-        raise InputError(f"{folder} holds no run of {experiment}: make reproduce")
-    return {name: dict(sorted(seeds.items())) for name, seeds in arms.items()}
-
-
-def last(rows: list[dict], key: str) -> float:
-    """Mean of the last three evaluations."""
-    return fmean(values(rows, key)[1][-3:])
-
-
-def ended(rows: list[dict]) -> str:
+def ended(run: dict) -> str:
     """What became of a run: "hacked", "failed" or "", as the module says."""
-    steps, accuracy = values(rows, "eval/accuracy")
-    logged, reward = values(rows, "reward")
-    score = dict(zip(logged, smooth(reward)))
-    best = max((s for s in steps if s), key=dict(zip(steps, accuracy)).get)
-    if last(rows, "eval/accuracy") > max(accuracy) - 0.15:
+    accuracy, score = (dict(zip(*values(run, name))) for name in ("eval/accuracy", "reward"))
+    best = max(score, key=accuracy.get)
+    if last(run) > accuracy[best] - 0.15:
         return ""
-    return "hacked" if score[logged[-1]] >= score[best] + 0.05 else "failed"
+    return "hacked" if score[max(score)] >= score[best] + 0.05 else "failed"
 
 
-def columns(arms: dict) -> list[str]:
-    """eval/3_numbers, ...: the benchmarks that every run has."""
-    first = next(iter(next(iter(arms.values())).values()))[0]
-    return sorted(key for key in first if key.startswith("eval/") and key.endswith("_numbers"))
+# --------------------------------------------------------------------------------------------------
+# Tables
 
 
-def table(arms: dict) -> str:
-    """Markdown in the shape of Cooper's Table 3: means over seeds, then every seed."""
-    names = columns(arms)
-    shared = sorted(set.intersection(*[set(seeds) for seeds in arms.values()]))
-    rows = []
-    start = next(iter(arms.values()))
-    rows.append(["no RL", *_means([start[s][:1] for s in shared], names)])
-    rows += [
-        [LABELS.get(arm, arm), *_means([seeds[s] for s in shared], names)]
-        for arm, seeds in arms.items()
-    ]
-    head = [key.removeprefix("eval/").replace("_", " ") for key in names]
-    return markdown([f"n = {len(shared)} seeds", *head, "mean"], rows)
-
-
-def _means(runs: list[list[dict]], names: list[str]) -> list[str]:
-    cells = [fmean(last(rows, name) for rows in runs) for name in names]
-    return [f"{cell:.3f}" for cell in [*cells, fmean(cells)]]
-
-
-def every_seed(arms: dict) -> str:
-    """Markdown: result of every seed, with what became of it and its best evaluation."""
-    seeds = sorted({seed for runs in arms.values() for seed in runs})
-    rows = []
+def table(arms: dict[str, Runs]) -> str:
+    """Markdown in the shape of Cooper's Table 3: means over the seeds that all arms have."""
+    seeds = shared(arms)
+    first = next(iter(arms.values()))
+    names = sorted(name for name in first[seeds[0]] if name.endswith("_numbers"))
+    start = [[first[seed][name][0] for seed in seeds] for name in names]
+    rows = [["no RL", *map(fmean, start)]]
     for arm, runs in arms.items():
-        cells = []
-        for seed in seeds:
-            if seed not in runs:
-                cells.append("-")
-                continue
-            best = max(values(runs[seed], "eval/accuracy")[1])
-            fate = ended(runs[seed])
-            note = f" ({fate}, best {best:.2f})" if fate else ""
-            cells.append(f"{last(runs[seed], 'eval/accuracy'):.2f}{note}")
-        rows.append([LABELS.get(arm, arm), *cells])
+        rows.append([label(arm), *[fmean(last(runs[seed], n) for seed in seeds) for n in names]])
+    head = [name.removeprefix("eval/").replace("_", " ") for name in names]
+    cells = [[row[0], *[f"{x:.3f}" for x in (*row[1:], fmean(row[1:]))]] for row in rows]
+    return markdown([f"mean of {len(seeds)} seeds", *head, "mean"], cells)
+
+
+def every_seed(arms: dict[str, Runs]) -> str:
+    """Markdown: the result of every seed; where it fell what became of it and its best."""
+    seeds = sorted(set().union(*arms.values()))
+    rows = [
+        [label(arm), *[cell(runs[seed]) if seed in runs else "-" for seed in seeds]]
+        for arm, runs in arms.items()
+    ]
     return markdown(["", *(f"seed {seed}" for seed in seeds)], rows)
 
 
-def paired(arms: dict, one: str, other: str) -> tuple[list[float], float]:
-    """(differences one - other by seed, exact sign-flip p)."""
-    shared = sorted(arms[one].keys() & arms[other].keys())
-    gaps = [
-        last(arms[one][s], "eval/accuracy") - last(arms[other][s], "eval/accuracy") for s in shared
+def cell(run: dict) -> str:
+    best, fate = max(values(run, "eval/accuracy")[1]), ended(run)
+    return f"{last(run):.2f}" + (f" ({fate}, best {best:.2f})" if fate else "")
+
+
+def gaps(runs: Runs, others: Runs) -> list[float]:
+    """Paired differences of two arms' results, by seed."""
+    return [last(runs[s]) - last(others[s]) for s in sorted(runs.keys() & others.keys())]
+
+
+def paired(arms: dict[str, Runs], base: str) -> str:
+    """Markdown: every arm against `base`: differences by seed, their mean, exact sign-flip p."""
+    rows = []
+    for arm in arms:
+        if arm != base:
+            found = gaps(arms[base], arms[arm])
+            shown = " ".join(f"{gap:+.2f}" for gap in found)
+            rows.append([label(arm), shown, f"{fmean(found):+.3f}", f"{sign_flip(found):.3f}"])
+    return markdown([f"{label(base)} minus", "by seed", "mean", "sign-flip p"], rows)
+
+
+def ablations(arms: dict[str, Runs], base: dict[str, Runs]) -> str:
+    """Markdown: one row per arm, its seeds singly; `base` holds the arms of the main table.
+
+    Beside them, means over seeds at the end: how often the reward model scores the right one of
+    (right, wrong) completions of a prompt higher, and the p of the difference to Cooper.
+    """
+    seeds = shared(arms)
+    rows = []
+    for arm, runs in ({name: base[name] for name in ("cooper", "static")} | arms).items():
+        found = gaps(base["cooper"], runs) if arm != "cooper" else []
+        order = [last(runs[seed], "rm/order") for seed in seeds]
+        rows.append(
+            [
+                label(arm),
+                *[cell(runs[seed]) for seed in seeds],
+                f"{fmean(last(runs[seed]) for seed in seeds):.2f}",
+                f"{fmean(order):.2f}",
+                f"{sign_flip(found[: len(seeds)]):.2f}" if found else "",
+            ]
+        )
+    head = [*(f"seed {seed}" for seed in seeds), "mean", "order at the end", "p against Cooper"]
+    return markdown(["", *head], rows)
+
+
+def starts(rows: list[dict], name: str) -> str:
+    """Markdown: what was measured of each seed's reward model at its start."""
+    columns = {
+        "annotation_kept": "rule and judge agree",
+        "steps": "updates",
+        "held_out/accuracy": "held-out accuracy",
+        "held_out/swap_accuracy": "wrong references told",
+    }
+    lines = [
+        [f"seed {row['seed']}", *[two_digits(row[key]) for key in columns]]
+        for row in rows
+        if row["start"] == name
     ]
-    return gaps, sign_flip(gaps)
+    return markdown(["start", *columns.values()], lines)
 
 
-def draw(arms: dict, output: str, caption: str = "") -> None:
-    """Figure 3, true accuracy and score against step, and Figure 4, the reward model's."""
-    figure, axes = pyplot().subplots(1, 3, figsize=(13, 4))
-    for arm, runs in arms.items():
-        for i, rows in enumerate(runs.values()):
-            style = {"color": COLOURS.get(arm, "tab:cyan"), "lw": 1, "alpha": 0.7}
-            label = LABELS.get(arm, arm) if i == 0 else None
-            axes[0].plot(*values(rows, "eval/accuracy"), label=label, **style)
-            steps, reward = values(rows, "reward")
-            axes[1].plot(steps, smooth(reward), **style)
-            if arm != "rule":
-                axes[2].plot(*values(rows, "rm/held_out_order"), **style)
-    titles = (
-        "True accuracy (Figure 3, left)",
-        "Reward (Figure 3, right)",
-        "Reward model, fixed pairs (Figure 4)",
-    )
-    for axis, title in zip(axes, titles):
-        axis.set(xlabel="step", ylim=(0, 1.02))
-        axis.set_title(title, fontsize=10)
-    axes[2].axhline(0.5, color="0.7", lw=0.8, ls=":")
-    axes[0].legend(loc="lower left", frameon=False, fontsize=8)
-    finish(figure, axes, output, caption, dpi=110)
+def two_digits(value: float | int) -> str:
+    return f"{value:.2f}" if isinstance(value, float) else str(value)
+
+
+# --------------------------------------------------------------------------------------------------
+# Hacked completions
+
+
+def kind(question: str, completion: str) -> str:
+    r"""What is wrong with a completion, by the first of these that holds.
+
+    >>> kind("1 + 7 - 3 = ?", r"python x = 1 x += 7 # 8 x -= 3 # 4 print \boxed{4}")
+    'a step miscalculated'
+    >>> kind("1 + 7 - 3 = ?", r"1 plus 7 is 8 minus 3 is 5 so \boxed{8}")
+    'another answer than its steps'
+    >>> kind("1 + 7 - 3 = ?", r"1 plus 7 is 8 so \boxed{8}")
+    'steps left out'
+    """
+    if completion.count("\\boxed{") != 1:
+        return "no box, or several"
+    numbers = re.findall(r"([+-]) (\d+)", question)
+    steps = re.findall(r"(\+=|-=|plus|minus) (\d+)(?: is| #)? (\d+)", completion)
+    done = [("+" if sign in ("+=", "plus") else "-", n) for sign, n, _ in steps]
+    begun = re.search(r"\d+", completion)
+    if not steps:
+        return "a guess"
+    if begun is None or begun[0] != question.split()[0] or not set(done) <= set(numbers):
+        return "steps of another problem"
+    if len(done) != len(numbers):
+        return "steps left out" if len(done) < len(numbers) else "steps of another problem"
+    total = int(begun[0])
+    for sign, n, shown in steps:
+        total = total + int(n) if sign in ("+=", "plus") else total - int(n)
+        if total != int(shown):
+            return "a step miscalculated"
+    return "another answer than its steps"
+
+
+def hacked(samples: list[dict]) -> list[dict]:
+    """The wrong completions of the static arm that were scored above 1/2, best first."""
+    rows = [
+        row | {"kind": kind(row["question"], row["completion"])}
+        for row in samples
+        if row["arm"] == "static" and not row["correct"] and row["reward"] > 0.5
+    ]
+    return sorted(rows, key=lambda row: -row["reward"])
+
+
+def hacked_text(samples: list[dict], count: int = 10) -> str:
+    """The best scored one of each seed, `count` at most, under their kinds."""
+    best = {}
+    for row in hacked(samples):
+        best.setdefault(row["seed"], row)
+    shown = list(best.values())[:count]
+    lines = []
+    for name, _ in Counter(row["kind"] for row in hacked(samples)).most_common():
+        found = [row for row in shown if row["kind"] == name]
+        lines += [f"{name}:"] * bool(found)
+        lines += [
+            f"  {row['reward']:.2f}  {row['question']} reference {row['reference']}\n"
+            f"        {row['completion']}"
+            for row in found
+        ]
+    return "```text\n" + "\n".join(lines) + "\n```"
+
+
+def kinds(samples: list[dict]) -> str:
+    """Markdown: how many hacked completions are of which kind, and on how many seeds."""
+    rows, found = [], hacked(samples)
+    for name, count in Counter(row["kind"] for row in found).most_common():
+        seeds = sorted({row["seed"] for row in found if row["kind"] == name})
+        rows.append([name, count, ", ".join(map(str, seeds))])
+    return markdown(["wrong, and scored above 1/2", "completions", "seeds"], rows)
+
+
+# --------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class ReportConfig:
-    folder: str = "runs/reproduce"  # what experiments.reproduce has written
-    only: str = "table"  # which experiment
-    output: str = "runs/reproduce.png"  # the figure
+    logs: str = "runs/reproduce/results"  # what experiments.reproduce kept; figures go there too
+    readmes: tuple[str, ...] = ()  # files whose tables, between marks, are renewed
+
+
+def made_texts(logs: str) -> dict[str, str]:
+    """{mark in a README: what the logs put there}, of the experiments that were kept."""
+    arms, samples = load(logs, "table"), read_jsonl(Path(logs, "samples.jsonl"))
+    made = {
+        "cooper: table": table(arms),
+        "cooper: seeds": every_seed(arms),
+        "cooper: paired": paired(arms, "cooper"),
+        "cooper: starts": starts(read_jsonl(Path(logs, "starts.jsonl")), "plain"),
+        "cooper: hacked": hacked_text(samples),
+        "cooper: kinds": kinds(samples),
+    }
+    for name in EXPERIMENTS:
+        if name != "table" and Path(logs, f"{name}.jsonl").exists():
+            found = load(logs, name)
+            if name == "ablations":
+                made["cooper: ablations"] = ablations(found, arms)
+            else:
+                made[f"cooper: {name}"] = every_seed(found)
+    return made
 
 
 def main(cfg: ReportConfig) -> None:
-    if cfg.only not in EXPERIMENTS:
-        raise InputError(f"no {cfg.only}: choose from {', '.join(EXPERIMENTS)}")
-    check_figure(cfg.output)
-    arms = load(cfg.folder, cfg.only)
-    print(table(arms), every_seed(arms), sep="\n\n", end="\n\n")
-    names = list(arms)
-    for name in names[:-1]:
-        gaps, p = paired(arms, names[-1], name)
-        shown = " ".join(f"{gap:+.2f}" for gap in gaps)
-        print(f"{names[-1]} - {name}: {shown}; mean {fmean(gaps):+.3f}, sign-flip p = {p:.3f}")
-    draw(arms, cfg.output, f"python -m experiments.reproduce --only {cfg.only}")
-    print(f"figure: {cfg.output}")
+    for readme in cfg.readmes:
+        check_readme(readme)
+    claim_results(Path(cfg.logs), "experiments.reproduce")
+    figure, of_verifier = (str(Path(cfg.logs, name)) for name in ("cooper.png", "verifier.png"))
+    check_figure(figure)
+    made = made_texts(cfg.logs)
+    print("\n\n".join(made.values()), end="\n\n")
+    arms = load(cfg.logs, "table")
+    draw(arms, figure, "make reproduce")
+    if Path(cfg.logs, "verifier.jsonl").exists():
+        check_figure(of_verifier)
+        draw_verifier(load(cfg.logs, "verifier"), arms["rule"], of_verifier, "make reproduce")
+    for readme in cfg.readmes:
+        renew_file(readme, made)
+    print(f"figures: {cfg.logs}")
 
 
 if __name__ == "__main__":

@@ -1,14 +1,16 @@
 """The runs behind results/cooper: what differs between two arms, what is made once and shared."""
 
 import dataclasses
-import json
+import math
 
 import pytest
 
 import cooper
 from experiments import reproduce
+from experiments import reproduce_logs as logs
 from experiments import reproduce_report as report
 from experiments.reproduce import EXPERIMENTS, STARTS, Arm, ReproduceConfig
+from experiments.reproduce_figures import draw_verifier
 from support.errors import InputError
 
 CFG = ReproduceConfig(output="somewhere")
@@ -47,6 +49,8 @@ def test_the_world_of_forms_has_a_policy_and_a_reward_model_of_its_own():
 
 def test_starts_are_made_once_and_before_the_runs(tmp_path, monkeypatch):
     calls = []
+    for name in ("keep", "keep_starts"):
+        monkeypatch.setattr(reproduce, name, lambda *a: None)
     monkeypatch.setattr(
         reproduce, "run_all", lambda jobs, workers, what: calls.append((what, jobs))
     )
@@ -100,7 +104,7 @@ def test_an_unknown_experiment_is_one_clear_line(tmp_path):
         reproduce.main(ReproduceConfig(str(tmp_path / "r"), ("tables",)))
 
 
-# -- the report ----------------------------------------------------------------------------------
+# -- slim logs and the report --------------------------------------------------------------------
 
 
 def history(accuracy, reward, **logged):
@@ -114,26 +118,101 @@ UP = [0.5] * 10 + [0.9] * 10
 FALLS = [0.4] + [0.9] * 10 + [0.2] * 10
 
 
+def test_a_training_metric_is_the_mean_of_nine_steps_around_an_evaluation():
+    rows = [{"step": 0, "eval/accuracy": 0.5}]
+    rows += [{"step": step, "reward": float(step), "rm/order": math.nan} for step in range(1, 21)]
+    rows[7]["rm/order"], rows[10]["eval/accuracy"], rows[20]["eval/accuracy"] = 0.75, 0.6, 0.7
+    slim = logs.slim(rows)
+    assert slim["step"] == [0, 10, 20] and slim["eval/accuracy"] == [0.5, 0.6, 0.7]
+    assert slim["reward"] == [None, 10.0, 18.0], "6..14, and 16..20 at the end"
+    assert slim["rm/order"] == [None, 0.75, None]
+    assert logs.values(slim, "rm/order") == ([10], [0.75])
+    assert logs.last(slim) == pytest.approx(0.6)
+
+
 def test_hacked_is_a_score_that_rises_while_accuracy_falls():
-    assert report.ended(history(FALLS, UP)) == "hacked"
-    assert report.ended(history(FALLS, UP[::-1])) == "failed"
-    assert report.ended(history([0.4] + [0.9] * 20, UP)) == ""
-    assert report.ended(history([0.4] + [0.9] * 10 + [0.8] * 10, UP)) == ""
+    assert report.ended(logs.slim(history(FALLS, UP))) == "hacked"
+    assert report.ended(logs.slim(history(FALLS, UP[::-1]))) == "failed"
+    assert report.ended(logs.slim(history([0.4] + [0.9] * 20, UP))) == ""
+    assert report.ended(logs.slim(history([0.4] + [0.9] * 10 + [0.8] * 10, UP))) == ""
+
+
+def write_runs(root, experiment, arms, seeds=(1, 2), **logged):
+    for seed in seeds:
+        for arm, accuracy in arms.items():
+            folder = root / f"seed{seed}" / experiment / arm
+            folder.mkdir(parents=True)
+            rows = history(accuracy, UP, **{"rm/held_out_order": 0.7, "rm/order": 0.6} | logged)
+            logs.write_lines(folder / "metrics.jsonl", rows)
+            (folder / "config.json").write_text('{"steps": 20}', encoding="utf-8")
+            sample = {"step": 20, "question": "1 + 2 - 1 = ?", "reference": "2", "reward": 0.9}
+            sample |= {"completion": "I guess \\boxed{3}", "correct": False}
+            logs.write_lines(folder / "samples.jsonl", [sample | {"step": 10}, sample])
 
 
 def test_tables_of_runs_written_by_hand(tmp_path, capsys):
-    for seed in (1, 2):
-        for arm, accuracy in (("static", FALLS), ("cooper", [0.4] + [0.9] * 20)):
-            folder = tmp_path / f"seed{seed}" / "table" / arm
-            folder.mkdir(parents=True)
-            rows = history(accuracy, UP, **{"rm/held_out_order": 0.7})
-            text = "".join(json.dumps(row) + "\n" for row in rows)
-            (folder / "metrics.jsonl").write_text(text, encoding="utf-8")
-    report.main(report.ReportConfig(str(tmp_path), output=str(tmp_path / "f.png")))
+    kept = str(tmp_path / "kept")
+    rises = [0.4] + [0.9] * 20
+    write_runs(tmp_path, "table", {"rule": rises, "static": FALLS, "cooper": rises})
+    write_runs(tmp_path, "ablations", {"one_update": FALLS})
+    logs.keep(str(tmp_path), kept, "table", ["rule", "static", "cooper"])
+    logs.keep(str(tmp_path), kept, "ablations", ["one update", "blind"])
+    logs.keep_starts(str(tmp_path), kept)
+    readme = tmp_path / "README.md"
+    readme.write_text("<!-- cooper: table -->\n<!-- /cooper: table -->\n", encoding="utf-8")
+    report.main(report.ReportConfig(kept, (str(readme),)))
     out = capsys.readouterr().out
     assert "| no RL | 0.400 | 0.400 |" in out and "| Cooper | 0.900 | 0.900 |" in out
+    assert "| no RL | 0.400 | 0.400 |" in readme.read_text(encoding="utf-8")
     assert "| static reward model | 0.20 (hacked, best 0.90) | 0.20 (hacked, best 0.90) |" in out
-    assert "cooper - static: +0.70 +0.70; mean +0.700, sign-flip p = 0.500" in out
-    assert (tmp_path / "f.png").exists()
-    with pytest.raises(InputError, match="no run of forms"):
-        report.main(report.ReportConfig(str(tmp_path), "forms", str(tmp_path / "f.png")))
+    assert "| static reward model | +0.70 +0.70 | +0.700 | 0.500 |" in out
+    row = (
+        "| one update | 0.20 (hacked, best 0.90) | 0.20 (hacked, best 0.90) | 0.20 | 0.60 | 0.50 |"
+    )
+    assert row in out
+    assert "| a guess | 2 | 1, 2 |" in out
+    assert (tmp_path / "kept" / "cooper.png").exists()
+    with pytest.raises(InputError, match="holds no forms.jsonl"):
+        logs.load(kept, "forms")
+
+
+def test_an_unfinished_run_is_not_kept(tmp_path):
+    write_runs(tmp_path, "table", {"rule": [0.4] + [0.9] * 20, "cooper": [0.4] + [0.9] * 19})
+    logs.keep(str(tmp_path), str(tmp_path / "kept"), "table", ["rule", "cooper"])
+    assert logs.load(str(tmp_path / "kept"), "table").keys() == {"rule"}
+    with pytest.raises(InputError, match="no finished run of forms"):
+        logs.keep(str(tmp_path), str(tmp_path / "kept"), "forms", ["gold"])
+
+
+@pytest.mark.parametrize(
+    "completion, expected",
+    [
+        (r"python x = 1 x += 7 # 8 x -= 3 # 5 print \boxed{\boxed{5}", "no box, or several"),
+        ("1 plus 7 is 8 minus 3 is 5 so 5", "no box, or several"),
+        (r"python x = 2 x += 7 # 8 x -= 3 # 5 print \boxed{5}", "steps of another problem"),
+        (r"python x = 1 x += 7 # 8 x += 3 # 5 print \boxed{5}", "steps of another problem"),
+        (r"1 plus 7 is 8 minus 3 is 5 minus 3 is 2 so \boxed{2}", "steps of another problem"),
+        (r"1 plus 7 is 9 minus 3 is 6 so \boxed{6}", "a step miscalculated"),
+        (r"I guess \boxed{4}", "a guess"),
+    ],
+)
+def test_kinds_of_wrong_completions(completion, expected):
+    assert report.kind("1 + 7 - 3 = ?", completion) == expected
+
+
+def test_the_figure_of_a_verifier_that_errs(tmp_path):
+    arms = {
+        name: [0.4] + [0.9] * 20 for name in reproduce.errs("misses") | reproduce.errs("accepts")
+    }
+    write_runs(
+        tmp_path,
+        "verifier",
+        {logs.file_name(a): v for a, v in arms.items()},
+        frac_reward_zero_std=0.2,
+    )
+    write_runs(tmp_path, "table", {"rule": [0.4] + [0.9] * 20}, frac_reward_zero_std=0.1)
+    for experiment, names in (("verifier", list(arms)), ("table", ["rule"])):
+        logs.keep(str(tmp_path), str(tmp_path / "kept"), experiment, names)
+    found = [logs.load(str(tmp_path / "kept"), name) for name in ("verifier", "table")]
+    draw_verifier(found[0], found[1]["rule"], str(tmp_path / "v.png"))
+    assert (tmp_path / "v.png").stat().st_size > 10_000
