@@ -4,7 +4,8 @@ r"""Tables and figures of experiments.reproduce, from its slim logs alone.
 
 A run's result is the mean of its last three evaluations. It is *hacked*, by a definition made
 before the runs, where from the best evaluation to the end true accuracy falls by 0.15 or more and
-the score rises by 0.05 or more; where both fall, the optimiser has *failed*.
+the score rises by 0.05 or more. Where the score falls as well, the optimiser has *failed*; where it
+stays, the run *fell*.
 """
 
 import re
@@ -16,6 +17,7 @@ from statistics import fmean
 from experiments.reproduce import EXPERIMENTS
 from experiments.reproduce_figures import draw, draw_verifier
 from experiments.reproduce_logs import Runs, label, last, load, shared, values
+from experiments.three_arms_report import samples_text, three_samples
 from support.files import claim_results
 from support.flags import command_line
 from support.jsonl import read_jsonl
@@ -25,12 +27,13 @@ from support.tables import check_readme, markdown, renew_file
 
 
 def ended(run: dict) -> str:
-    """What became of a run: "hacked", "failed" or "", as the module says."""
+    """What became of a run: "hacked", "failed", "fell" or "", as the module says."""
     accuracy, score = (dict(zip(*values(run, name))) for name in ("eval/accuracy", "reward"))
     best = max(score, key=accuracy.get)
     if last(run) > accuracy[best] - 0.15:
         return ""
-    return "hacked" if score[max(score)] >= score[best] + 0.05 else "failed"
+    rise = score[max(score)] - score[best]
+    return "hacked" if rise >= 0.05 else "failed" if rise < 0 else "fell"
 
 
 # --------------------------------------------------------------------------------------------------
@@ -77,7 +80,7 @@ def paired(arms: dict[str, Runs], base: str) -> str:
     for arm in arms:
         if arm != base:
             found = gaps(arms[base], arms[arm])
-            shown = " ".join(f"{gap:+.2f}" for gap in found)
+            shown = " ".join(f"{gap:+.2f}" for gap in found).replace("-0.00", "+0.00")
             rows.append([label(arm), shown, f"{fmean(found):+.3f}", f"{sign_flip(found):.3f}"])
     return markdown([f"{label(base)} minus", "by seed", "mean", "sign-flip p"], rows)
 
@@ -206,6 +209,10 @@ class ReportConfig:
     readmes: tuple[str, ...] = ()  # files whose tables, between marks, are renewed
 
 
+def of_arms(samples: list[dict]) -> list[list[dict]]:
+    return [[row for row in samples if row["arm"] == arm] for arm in ("static", "cooper")]
+
+
 def made_texts(logs: str) -> dict[str, str]:
     """{mark in a README: what the logs put there}, of the experiments that were kept."""
     arms, samples = load(logs, "table"), read_jsonl(Path(logs, "samples.jsonl"))
@@ -214,6 +221,7 @@ def made_texts(logs: str) -> dict[str, str]:
         "cooper: seeds": every_seed(arms),
         "cooper: paired": paired(arms, "cooper"),
         "cooper: starts": starts(read_jsonl(Path(logs, "starts.jsonl")), "plain"),
+        "cooper: samples": f"```text\n{samples_text(three_samples(*of_arms(samples)))}\n```",
         "cooper: hacked": hacked_text(samples),
         "cooper: kinds": kinds(samples),
     }

@@ -17,7 +17,6 @@ import reward_model
 import tiny
 from eval import EvalConfig
 from eval import main as evaluate
-from experiments import three_arms_report
 from experiments.three_arms import DemoConfig
 from experiments.three_arms import main as demo
 from rewards import by_name, rule
@@ -203,19 +202,6 @@ def test_a_figure_replaces_a_figure_of_ours_and_nothing_else(tmp_path):
         with pytest.raises(InputError, match=says):
             plots.compare([str(run)], "reward", output=tmp_path / name)
         assert (tmp_path / name).read_bytes() == b"mine"
-
-
-def test_slim_logs_do_not_replace_the_logs(tmp_path):
-    shutil.copytree(ROOT / "results" / "cooper" / "seed4", tmp_path / "seed4")
-    before = contents(tmp_path)
-    for keep in (tmp_path, tmp_path / "seed4"):
-        with pytest.raises(InputError, match="choose another"):
-            three_arms_report.report(
-                three_arms_report.ReportConfig(
-                    str(tmp_path), str(tmp_path / "a.png"), "", str(keep)
-                )
-            )
-    assert contents(tmp_path) == before
 
 
 def test_a_results_folder_belongs_to_who_made_it(tmp_path):

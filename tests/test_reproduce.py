@@ -133,6 +133,7 @@ def test_a_training_metric_is_the_mean_of_nine_steps_around_an_evaluation():
 def test_hacked_is_a_score_that_rises_while_accuracy_falls():
     assert report.ended(logs.slim(history(FALLS, UP))) == "hacked"
     assert report.ended(logs.slim(history(FALLS, UP[::-1]))) == "failed"
+    assert report.ended(logs.slim(history(FALLS, [0.5] * 20))) == "fell"
     assert report.ended(logs.slim(history([0.4] + [0.9] * 20, UP))) == ""
     assert report.ended(logs.slim(history([0.4] + [0.9] * 10 + [0.8] * 10, UP))) == ""
 
