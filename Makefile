@@ -1,6 +1,7 @@
 # make demo   the whole story on a CPU: environment, warm-up, reward model, three arms, figure
 # make test   all tests, in two processes of one thread each
-# make reproduce   Cooper's Table 3 and Figures 3 and 4 in miniature, ablations: resumable
+# make reproduce   Cooper's Table 3 and Figures 3 and 4 in miniature, ten seeds: resumable
+# make reproduce-more   ablations, a rule that misses forms, verifiers that err: resumable
 # make reproduce-spurious   those of results/spurious, five seeds: resumable
 # Flags reach every stage: make demo ARGS="--seed 1 --output runs/demo1"
 
@@ -18,7 +19,7 @@ ARGS ?=
 	$(RUN) -m pip install -q -r requirements-dev.txt
 	touch $@
 
-.PHONY: demo test lint reproduce reproduce-spurious
+.PHONY: demo test lint reproduce reproduce-more reproduce-spurious
 
 demo: .venv/ready
 	$(RUN) -m experiments.three_arms $(ARGS)
@@ -30,9 +31,13 @@ lint: .venv/ready-dev
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 
-# Two runs at a time, one thread each.
+# Two runs at a time, one thread each; logs, tables and figures go to runs/reproduce/results.
 reproduce: .venv/ready
-	$(RUN) -m experiments.reproduce $(ARGS)
+	$(RUN) -m experiments.reproduce --only table $(ARGS)
+	$(RUN) -m experiments.reproduce_report
+
+reproduce-more: reproduce
+	$(RUN) -m experiments.reproduce --only ablations forms verifier $(ARGS)
 	$(RUN) -m experiments.reproduce_report
 
 # Two runs at a time, one thread each; logs, figures and tables go to results/spurious, the tables

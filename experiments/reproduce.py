@@ -23,6 +23,7 @@ import grpo
 import reward_model
 import rewards
 import tiny
+from experiments.forms import keep_pairs
 from experiments.reproduce_logs import file_name, keep, keep_starts
 from experiments.workers import quietly, run_all
 from support.checks import check_settings
@@ -209,6 +210,8 @@ def main(cfg: ReproduceConfig) -> None:
     for experiment in cfg.only:
         keep(runs_of(cfg), kept, experiment, list(EXPERIMENTS[experiment][1]))
     keep_starts(cfg.output, kept)
+    if "forms" in cfg.only:
+        keep_pairs(runs_of(cfg), kept)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
+from experiments.forms import pair_table
 from experiments.reproduce import EXPERIMENTS
 from experiments.reproduce_figures import draw, draw_verifier
 from experiments.reproduce_logs import Runs, label, last, load, shared, values
@@ -232,6 +233,8 @@ def made_texts(logs: str) -> dict[str, str]:
                 made["cooper: ablations"] = ablations(found, arms)
             else:
                 made[f"cooper: {name}"] = every_seed(found)
+    if pairs := read_jsonl(Path(logs, "form_pairs.jsonl")):
+        made["cooper: form pairs"] = pair_table(pairs)
     return made
 
 

@@ -2,16 +2,21 @@
 
 import dataclasses
 import math
+import random
 
 import pytest
 
 import cooper
-from experiments import reproduce
+import tiny
+from experiments import forms, reproduce
 from experiments import reproduce_logs as logs
 from experiments import reproduce_report as report
 from experiments.reproduce import EXPERIMENTS, STARTS, Arm, ReproduceConfig
 from experiments.reproduce_figures import draw_verifier
+from reward_model import RewardModel
 from support.errors import InputError
+from support.jsonl import read_jsonl
+from verifier import extract_answer, verify
 
 CFG = ReproduceConfig(output="somewhere")
 
@@ -217,3 +222,40 @@ def test_the_figure_of_a_verifier_that_errs(tmp_path):
     found = [logs.load(str(tmp_path / "kept"), name) for name in ("verifier", "table")]
     draw_verifier(found[0], found[1]["rule"], str(tmp_path / "v.png"))
     assert (tmp_path / "v.png").stat().st_size > 10_000
+
+
+# -- forms ---------------------------------------------------------------------------------------
+
+
+def test_a_right_and_a_wrong_solution_in_the_forms_asked_for():
+    rng = random.Random(0)
+    for reference in forms.FORMS:
+        for answer in forms.FORMS:
+            problem, right, wrong = forms.write_pair(rng, reference, answer)
+            assert ("+" in problem.answer) == (reference == "sum")
+            for text in (right, wrong):
+                assert ("+" in extract_answer(text)) == (answer == "sum")
+            assert verify(right, problem.answer) and not verify(wrong, problem.answer)
+
+
+def test_order_by_hand_and_of_the_two_rules():
+    scores = iter([[0.9, 0.5, 0.1, 0.7], [0.1, 0.5, 0.2, 0.6]])
+    assert forms.order(lambda problems, texts: next(scores), [(None, "", "")] * 4) == 0.625
+    rng = random.Random(1)
+    missed = [forms.write_pair(rng, "sum", "number") for _ in range(100)]
+    assert forms.order(forms.by_rule("verifier"), missed) == 1.0
+    assert 0.4 < forms.order(forms.by_rule("last number"), missed) < 0.6
+
+
+def test_pairs_of_forms_are_measured_for_rules_and_reward_models(tmp_path, untrained):
+    for folder in ("rm/forms", "forms/rollouts/rm"):
+        RewardModel.load(untrained).model.save_pretrained(tmp_path / "seed2" / folder)
+        tiny.build_tokenizer().save_pretrained(tmp_path / "seed2" / folder)
+    forms.keep_pairs(str(tmp_path), str(tmp_path / "kept"), count=4)
+    rows = read_jsonl(tmp_path / "kept" / "form_pairs.jsonl")
+    names = ["rule: last number", "rule: verifier", "static", "Cooper, rollouts"]
+    assert [row["grader"] for row in rows] == [name for name in names for _ in range(4)]
+    assert {row["seed"] for row in rows} == {2}
+    assert "| rule: verifier | 1.00 | 1.00 | 1.00 | 1.00 |" in forms.pair_table(rows)
+    with pytest.raises(InputError, match="no run of forms"):
+        forms.keep_pairs(str(tmp_path / "kept"), str(tmp_path / "kept"))
