@@ -148,15 +148,36 @@ def solve_example(rng: random.Random, prior: Prior, chains=PLAIN) -> tuple[str, 
 
 
 def rewrite_example(rng: random.Random, prior: Prior, chains=PLAIN) -> tuple[str, str]:
-    """(prompt, completion) of the assistant: same strategy, one slip, what follows builds on it."""
+    r"""(prompt, completion) of the assistant: same strategy, one slip, what follows builds on it.
+
+    Meant to keep the style of what it rewrites, odd repetitions included, so that a pair does not
+    show who wrote it; one in ten leaves out the box. NOTE: a trained assistant copies a doubled box
+    in 2 to 8 % of its rewrites only (LOG.md).
+    """
     question = draw_question(rng, chains)
     strategy, form = draw_strategy(rng, prior), chains.form(rng, 0.1)
     steps = 1 if strategy == "guess" else (len(question.split()) - 3) // 2
     slip = rng.randrange(steps + 1)
-    right, wrong = (
-        write_solution(question, strategy, rng, slip=s, form=form) for s in (None, slip)
-    )
+    texts = [write_solution(question, strategy, rng, slip=s, form=form) for s in (None, slip)]
+    if rng.random() < 0.3:
+        place, times = rng.random(), rng.randint(2, 6)
+        texts = [stutter(text, place, times) for text in texts]
+    right, wrong = texts
+    if rng.random() < 0.1:
+        wrong = wrong.replace("\\boxed{", "").replace("}", "")
     return prompts.rewrite_prompt(question, right), wrong
+
+
+def stutter(text: str, place: float, times: int) -> str:
+    r"""The token at `place`, of 0 to 1 on the way to the final number, is written so many times.
+
+    >>> stutter(r"I guess \boxed{9}", 0.7, 2)
+    'I guess \\boxed{\\boxed{9}'
+    """
+    tokens = text.replace("{", "{ ").replace("}", " }").split()
+    i = int(place * (len(tokens) - 2))
+    tokens[i:i] = [tokens[i]] * (times - 1)
+    return " ".join(tokens).replace("{ ", "{").replace(" }", "}")
 
 
 def judge_example(rng: random.Random, prior: Prior, chains=PLAIN) -> tuple[str, str]:

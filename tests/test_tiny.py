@@ -78,6 +78,7 @@ def test_error_is_the_chance_of_a_slip(strategy):
 
 def test_a_rewrite_is_wrong_and_in_the_same_style():
     rng, prior = random.Random(0), world.PRIORS["mixed"]
+    stutters = unboxed = 0
     for _ in range(1000):
         prompt, wrong = world.rewrite_example(rng, prior)
         right = prompt.rpartition("Correct solution: ")[2]
@@ -87,7 +88,13 @@ def test_a_rewrite_is_wrong_and_in_the_same_style():
         slipped = not verify(wrong, reference, require_box=True)
         assert slipped or "0" in wrong.split() or "20" in wrong  # two slips may meet at the border
         shapes = [re.sub(r"\d+", "N", text) for text in (right, wrong)]
-        assert shapes[0] == shapes[1], "the same but for the numbers"
+        if "boxed" in wrong:
+            assert shapes[0] == shapes[1], "the same but for the numbers"
+        else:
+            unboxed += 1
+            assert shapes[0].replace("\\boxed{", "").replace("}", "") == shapes[1]
+        stutters += bool(re.search(r"(\S+?) ?\1 ?\1", right) or r"\boxed{\boxed{" in right)
+    assert 0.2 < stutters / 1000 < 0.4 and 0.05 < unboxed / 1000 < 0.15
 
 
 def test_judge_examples_are_balanced_and_true():
