@@ -36,6 +36,7 @@ from world import (
     Prior,
     draw_question,
     judge_example,
+    neat_rewrite_example,
     rewrite_example,
     solve_example,
     write_solution,
@@ -176,6 +177,7 @@ class WarmUpConfig:
     data: str = "arithmetic"  # its questions, or a variant of them: see data.Chains
     output: str = "runs/demo/policy"  # folder of the policy
     hidden: int = 64  # width of the policy; 64 is 0.15 M parameters
+    odd_rewrites: bool = True  # the assistant learns to keep oddities, see world.rewrite_example
     helpers: bool = True  # teach the roles of assistant and judge as well; Cooper needs them
     steps: int = 800  # updates; with helpers, more where a mark is not reached
     extra_rounds: int = 6  # at most, of steps / 4 updates each; then it gives up
@@ -209,6 +211,9 @@ def warm_up(cfg: WarmUpConfig) -> None:
         torch.optim.AdamW(others, betas=(0.9, 0.98), weight_decay=0.01): cfg.lr,
     }
     roles = ROLES if cfg.helpers else ROLES[:1]
+    if not cfg.odd_rewrites:
+        neat = {rewrite_example: neat_rewrite_example}
+        roles = [(neat.get(make, make), count) for make, count in roles]
 
     def train(steps: int, share: float) -> None:
         """`steps` updates at rates that fall from `share` of their peaks to 0."""

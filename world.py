@@ -147,25 +147,29 @@ def solve_example(rng: random.Random, prior: Prior, chains=PLAIN) -> tuple[str, 
     return prompts.solve_prompt(question), sampled_solution(question, rng, prior, chains)
 
 
-def rewrite_example(rng: random.Random, prior: Prior, chains=PLAIN) -> tuple[str, str]:
-    r"""(prompt, completion) of the assistant: same strategy, one slip, what follows builds on it.
+def rewrite_example(rng: random.Random, prior: Prior, chains=PLAIN, odd=True) -> tuple[str, str]:
+    """(prompt, completion) of the assistant: same strategy, one slip, what follows builds on it.
 
-    Meant to keep the style of what it rewrites, odd repetitions included, so that a pair does not
-    show who wrote it; one in ten leaves out the box. NOTE: a trained assistant copies a doubled box
-    in 2 to 8 % of its rewrites only (LOG.md).
+    odd: three in ten solutions repeat a token, and the rewrite keeps that; one rewrite in ten has
+    no box. Whoever is taught without it rewrites every text neatly, and then the pairs teach the
+    reward model who wrote a text: a repeated box, or none, is a sign of being right (LOG.md).
     """
     question = draw_question(rng, chains)
     strategy, form = draw_strategy(rng, prior), chains.form(rng, 0.1)
     steps = 1 if strategy == "guess" else (len(question.split()) - 3) // 2
     slip = rng.randrange(steps + 1)
     texts = [write_solution(question, strategy, rng, slip=s, form=form) for s in (None, slip)]
-    if rng.random() < 0.3:
+    if odd and rng.random() < 0.3:
         place, times = rng.random(), rng.randint(2, 6)
         texts = [stutter(text, place, times) for text in texts]
     right, wrong = texts
-    if rng.random() < 0.1:
+    if odd and rng.random() < 0.1:
         wrong = wrong.replace("\\boxed{", "").replace("}", "")
     return prompts.rewrite_prompt(question, right), wrong
+
+
+def neat_rewrite_example(rng: random.Random, prior: Prior, chains=PLAIN) -> tuple[str, str]:
+    return rewrite_example(rng, prior, chains, odd=False)
 
 
 def stutter(text: str, place: float, times: int) -> str:

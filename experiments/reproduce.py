@@ -44,15 +44,28 @@ SETTINGS = {
 }
 
 
-class Start(NamedTuple):
-    """What an arm begins with: the problems' world, and changes of the reward model's training."""
+class Policy(NamedTuple):
+    """What is warmed up."""
 
     data: str = "arithmetic"
-    changes: dict = {}
-    hidden: int | None = None  # width of a backbone of its own; None takes the policy's
+    hidden: int = 64
+    odd_rewrites: bool = True
+
+    @property
+    def name(self) -> str:
+        wide = "" if self.hidden == 64 else f" {self.hidden}"
+        return self.data.replace(":", " ") + wide + ("" if self.odd_rewrites else " neat")
 
 
-FORMS = "arithmetic:sums"
+class Start(NamedTuple):
+    """What an arm begins with: a policy, and how its reward model is trained."""
+
+    policy: Policy = Policy()
+    changes: dict = {}  # of reward_model.RewardModelConfig
+    backbone: Policy | None = None  # None takes the policy's
+
+
+NEAT, FORMS = Policy(odd_rewrites=False), Policy("arithmetic:sums")
 LAST_NUMBER = {"rule": "last number"}
 LONGER = {"target": None}
 STARTS = {
@@ -61,8 +74,9 @@ STARTS = {
     # wrong reference, a quarter of each batch; with four times the parameters
     "longer": Start(changes=LONGER),
     "swapped": Start(changes=LONGER | {"swap_share": 0.25}),
-    "larger": Start(changes=LONGER, hidden=128),
+    "larger": Start(changes=LONGER, backbone=Policy(hidden=128)),
     "blind": Start(changes={"reference": False}),
+    "neat": Start(NEAT),
     "forms": Start(FORMS, LAST_NUMBER),
     "forms, rule labels": Start(FORMS, LAST_NUMBER | {"labels": "rule"}),
     "forms, judge labels": Start(FORMS, LAST_NUMBER | {"labels": "judge"}),
@@ -73,6 +87,7 @@ class Arm(NamedTuple):
     changes: dict = {}  # of SETTINGS
     start: str = "plain"
     loop: str = "cooper"  # or "rule", "static"
+    assistant: Policy | None = None  # None takes the policy
 
 
 def errs(kind: str) -> dict[str, Arm]:
@@ -91,6 +106,11 @@ EXPERIMENTS = {
         5,
         {
             "one update": Arm({"rm_updates": 1}),
+            # helpers that were taught neat rewrites: "the paper's recipe" is that and one update
+            "neat": Arm(start="neat"),
+            "neat, one update": Arm({"rm_updates": 1}, start="neat"),
+            "neat, but the assistant": Arm(start="neat", assistant=Policy()),
+            "neat static": Arm(start="neat", loop="static"),
             "rollouts": Arm({"negatives": "rollouts"}),
             "perturb": Arm({"negatives": "perturb"}),
             "stale pairs": Arm({"stale_pairs": True}),
@@ -141,31 +161,35 @@ def runs_of(cfg: ReproduceConfig) -> str:
 
 def run_config(cfg: ReproduceConfig, experiment: str, name: str, arm: Arm, seed: int):
     """A grpo.GRPOConfig for the loop "rule", else a cooper.CooperConfig."""
-    start = STARTS[arm.start]
-    settings = SETTINGS | arm.changes | {"seed": seed, "data": start.data}
+    policy = STARTS[arm.start].policy
+    settings = SETTINGS | arm.changes | {"seed": seed, "data": policy.data}
     settings["steps"] = max(1, settings["steps"] // cfg.shorten)
-    settings["model"] = folder(cfg, seed, "policy", start.data.replace(":", "_"))
+    settings["model"] = folder(cfg, seed, "policy", policy.name)
     settings["output"] = folder(replace(cfg, output=runs_of(cfg)), seed, experiment, name)
     if arm.loop == "rule":
         return grpo.GRPOConfig(**settings)
     settings["rm_model"] = folder(cfg, seed, "rm", arm.start)
+    if arm.assistant:
+        settings["assistant"] = folder(cfg, seed, "policy", arm.assistant.name)
     if arm.loop == "static":
         settings["rm_lr"] = 0.0
     return cooper.CooperConfig(**settings)
 
 
-def make_policy(data: str, output: str, seed: int, hidden: int = 64) -> None:
-    quietly(tiny.warm_up, tiny.WarmUpConfig(data=data, output=output, seed=seed, hidden=hidden))
+def make_policy(cfg: ReproduceConfig, policy: Policy, seed: int) -> None:
+    output = folder(cfg, seed, "policy", policy.name)
+    quietly(tiny.warm_up, tiny.WarmUpConfig(output=output, seed=seed, **policy._asdict()))
 
 
-def make_reward_model(start: Start, model: str, output: str, seed: int) -> None:
-    settings = {"model": model, "output": output, "seed": seed, "data": start.data}
-    if start.hidden:
-        settings["backbone"] = f"{model}_{start.hidden}"
-    eval_problems = SETTINGS["eval_problems"]
+def make_reward_model(cfg: ReproduceConfig, name: str, seed: int) -> None:
+    policy, changes, backbone = STARTS[name]
+    settings = {"data": policy.data, "eval_problems": SETTINGS["eval_problems"]} | changes
+    settings["model"] = folder(cfg, seed, "policy", policy.name)
+    if backbone:
+        settings["backbone"] = folder(cfg, seed, "policy", backbone.name)
+    output = folder(cfg, seed, "rm", name)
     quietly(
-        reward_model.train,
-        reward_model.RewardModelConfig(**settings, eval_problems=eval_problems, **start.changes),
+        reward_model.train, reward_model.RewardModelConfig(output=output, seed=seed, **settings)
     )
 
 
@@ -187,23 +211,13 @@ def main(cfg: ReproduceConfig) -> None:
                 run = run_config(cfg, experiment, name, arm, seed)
                 rewards.rule_of(run.rule)
                 runs[run] = arm
-    policies = {(STARTS[arm.start].data, run.model, run.seed) for run, arm in runs.items()}
-    judges = {
-        (arm.start, run.model, run.rm_model, run.seed)
-        for run, arm in runs.items()
-        if arm.loop != "rule"
-    }
-    policies |= {
-        (STARTS[start].data, f"{model}_{STARTS[start].hidden}", seed, STARTS[start].hidden)
-        for start, model, _, seed in judges
-        if STARTS[start].hidden
-    }
-    by_seed = sorted(policies, key=lambda job: (job[2], job[1]))
-    run_all([(make_policy, *job) for job in by_seed], cfg.workers, "policies")
-    jobs = [
-        (make_reward_model, STARTS[name], model, output, seed)
-        for name, model, output, seed in sorted(judges, key=lambda job: (job[3], job[0]))
-    ]
+    judges = {(run.seed, arm.start) for run, arm in runs.items() if arm.loop != "rule"}
+    policies = {(run.seed, STARTS[arm.start].policy) for run, arm in runs.items()}
+    policies |= {(run.seed, arm.assistant) for run, arm in runs.items() if arm.assistant}
+    policies |= {(seed, STARTS[name].backbone) for seed, name in judges if STARTS[name].backbone}
+    jobs = [(make_policy, cfg, policy, seed) for seed, policy in sorted(policies)]
+    run_all(jobs, cfg.workers, "policies")
+    jobs = [(make_reward_model, cfg, name, seed) for seed, name in sorted(judges)]
     run_all(jobs, cfg.workers, "reward models")
     run_all([(run_one, run) for run in sorted(runs, key=lambda r: r.seed)], cfg.workers, "runs")
     kept = cfg.keep or str(Path(cfg.output, "results"))

@@ -11,7 +11,7 @@ import tiny
 from experiments import forms, reproduce
 from experiments import reproduce_logs as logs
 from experiments import reproduce_report as report
-from experiments.reproduce import EXPERIMENTS, STARTS, Arm, ReproduceConfig
+from experiments.reproduce import EXPERIMENTS, STARTS, Arm, Policy, ReproduceConfig
 from experiments.reproduce_figures import draw_verifier
 from reward_model import RewardModel
 from support.errors import InputError
@@ -62,19 +62,17 @@ def test_starts_are_made_once_and_before_the_runs(tmp_path, monkeypatch):
     reproduce.main(ReproduceConfig(str(tmp_path / "r"), ("table", "ablations"), seeds=2))
     (_, policies), (_, judges), (_, runs) = calls
     assert [what for what, _ in calls] == ["policies", "reward models", "runs"]
-    policy = str(tmp_path / "r/seed{}/policy/arithmetic")
-    assert [job[1:] for job in policies] == [
-        ("arithmetic", policy.format(seed) + wide, seed, *hidden)
-        for seed in (1, 2)
-        for wide, hidden in (("", ()), ("_128", (128,)))
-    ]
-    assert len(judges) == 2 * sum(start.data == "arithmetic" for start in STARTS.values())
+    wide, neat = Policy(hidden=128), Policy(odd_rewrites=False)
+    made = {(seed, policy) for _, _, policy, seed in policies}
+    assert made == {(seed, policy) for seed in (1, 2) for policy in (Policy(), wide, neat)}
+    assert len(policies) == 6
+    assert len(judges) == 2 * sum(start.policy.data == "arithmetic" for start in STARTS.values())
     arms = [*EXPERIMENTS["table"][1], *EXPERIMENTS["ablations"][1]]
     assert len(runs) == 2 * len(arms)
     outputs = [config.output for _, config in runs]
     assert len(set(outputs)) == len(outputs)
     read = {config.rm_model for _, config in runs if hasattr(config, "rm_model")}
-    assert read == {job[3] for job in judges}
+    assert read == {reproduce.folder(job[1], job[3], "rm", job[2]) for job in judges}
 
 
 def test_every_arm_has_settings_that_are_allowed():
@@ -87,12 +85,29 @@ def test_every_arm_has_settings_that_are_allowed():
             reproduce.rewards.rule_of(config.rule)
 
 
-def test_only_the_larger_reward_model_has_a_backbone_of_its_own(monkeypatch):
-    made = []
-    monkeypatch.setattr(reproduce.reward_model, "train", made.append)
+def test_what_the_starts_are_made_with(monkeypatch):
+    policies, judges = [], []
+    monkeypatch.setattr(reproduce.tiny, "warm_up", policies.append)
+    monkeypatch.setattr(reproduce.reward_model, "train", judges.append)
     for name, start in STARTS.items():
-        reproduce.make_reward_model(start, "policy", f"rm/{name}", 1)
-    assert {cfg.output: cfg.backbone for cfg in made if cfg.backbone} == {"rm/larger": "policy_128"}
+        for policy in {start.policy, start.backbone} - {None}:
+            reproduce.make_policy(CFG, policy, 1)
+        reproduce.make_reward_model(CFG, name, 1)
+    wide = "somewhere/seed1/policy/arithmetic_128"
+    assert [cfg.output for cfg in judges if cfg.backbone == wide] == ["somewhere/seed1/rm/larger"]
+    assert {(cfg.output, cfg.hidden) for cfg in policies if cfg.hidden != 64} == {(wide, 128)}
+    neat = "somewhere/seed1/policy/arithmetic_neat"
+    assert {cfg.output for cfg in policies if not cfg.odd_rewrites} == {neat}
+    assert [cfg.output for cfg in judges if cfg.model == neat] == ["somewhere/seed1/rm/neat"]
+
+
+def test_the_neat_world_with_another_assistant():
+    other = settings("ablations", "neat, but the assistant")
+    assert other["assistant"] == "somewhere/seed3/policy/arithmetic"
+    assert other["model"] == "somewhere/seed3/policy/arithmetic_neat"
+    assert changed("ablations", "neat, but the assistant", ("ablations", "neat")) == {
+        "assistant": "somewhere/seed3/policy/arithmetic"
+    }
 
 
 def test_a_run_takes_the_loop_of_its_arm(monkeypatch):

@@ -3,14 +3,15 @@
 They are made by `make reproduce` and `make reproduce-spurious`.
 """
 
-import json
 import re
 from pathlib import Path
 from statistics import fmean, stdev
 
 import pytest
 
-from experiments import spurious_tables, three_arms_report
+from experiments import reproduce_report as report
+from experiments import spurious_tables
+from experiments.reproduce_logs import last, load, values
 from experiments.spurious_logs import (
     changes,
     clip_share,
@@ -22,98 +23,72 @@ from experiments.spurious_logs import (
     select,
 )
 from experiments.strategy_switch import SWITCHES
+from experiments.three_arms_report import three_samples
 from support.jsonl import read_jsonl
 from support.stats import mean_and_half_width
 from support.tables import renew
 
 ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+# --------------------------------------------------------------------------------------------------
+# Cooper: results/cooper/README.md
+
 RESULTS = ROOT / "results" / "cooper"
-SEEDS = sorted(RESULTS.glob("seed*"))
-every_seed = pytest.mark.parametrize("seed", SEEDS, ids=lambda s: s.name)
+COOPER_README = (RESULTS / "README.md").read_text(encoding="utf-8")
+TABLE = load(str(RESULTS), "table")
+STARTS = {
+    row["seed"]: row for row in read_jsonl(RESULTS / "starts.jsonl") if row["start"] == "plain"
+}
+SAMPLES = read_jsonl(RESULTS / "samples.jsonl")
 
 
-def logged(seed, arm, key):
-    return [row[key] for row in read_jsonl(seed / arm / "metrics.jsonl") if key in row]
+def results(arm, arms=TABLE):
+    """{seed: result} of an arm."""
+    return {seed: last(run) for seed, run in arms[arm].items()}
 
 
-def accuracies(seed, arm):
-    return logged(seed, arm, "eval/accuracy")
+def column(arm, name, which):
+    """[value of every seed]: of the first (0) or last (-1) evaluation that has it."""
+    return [values(run, name)[1][which] for run in TABLE[arm].values()]
 
 
-def test_three_seeds_or_more():
-    assert len(SEEDS) >= 3
+def seeds_that(fate, arm="static"):
+    return [seed for seed, run in TABLE[arm].items() if report.ended(run) == fate]
 
 
-@every_seed
-def test_before_rl_the_policy_can_but_often_is_not_right(seed):
-    assert 0.3 <= accuracies(seed, "rule")[0] <= 0.45
+def best(arm):
+    return {seed: max(values(run, "eval/accuracy")[1]) for seed, run in TABLE[arm].items()}
 
 
-@every_seed
-def test_the_initial_reward_model_is_about_as_good_as_the_papers_and_hardly_reads_references(seed):
-    measured = json.loads((seed / "rm.json").read_text(encoding="utf-8"))
-    assert 0.84 <= measured["held_out/accuracy"] <= 0.91
-    assert measured["held_out/swap_accuracy"] < 0.35
+def says(text, *parts):
+    """Whether each part stands in a README, wherever its lines break."""
+    prose = " ".join(text.split())
+    return all(part in prose for part in parts)
 
 
-@every_seed
-def test_learning_is_visible_before_it_is_done(seed):
-    """The rule arm: slowly enough to be seen, and to 0.98 or more in the end."""
-    rows = read_jsonl(seed / "rule" / "metrics.jsonl")
-    early = [row["eval/accuracy"] for row in rows if row["step"] <= 20 and "eval/accuracy" in row]
-    assert len(early) == 11 and early[5] < 0.85
-    assert accuracies(seed, "rule")[-1] >= 0.98
+def lowest_and_highest(found):
+    return f"{min(found):.2f} to {max(found):.2f}"
 
 
-@every_seed
-def test_the_frozen_reward_model_is_hacked(seed):
-    """Truth falls by 0.5 or more below its best, while the score goes on rising."""
-    accuracy, score = accuracies(seed, "frozen"), logged(seed, "frozen", "reward")
-    assert max(accuracy) >= 0.85 and accuracy[-1] <= max(accuracy) - 0.5
-    rows = read_jsonl(seed / "frozen" / "metrics.jsonl")
-    best = max(rows, key=lambda row: row.get("eval/accuracy", 0))["step"]
-    at_best = score[max(0, best - 5) : best + 5]
-    assert sum(score[-10:]) / 10 > sum(at_best) / len(at_best) + 0.05
-    assert sum(score[-10:]) / 10 > 0.9
-
-
-def ends(arm):
-    """{seed: last evaluation} of the seeds that ran this arm."""
-    return {s.name: accuracies(s, arm)[-1] for s in SEEDS if (s / arm).exists()}
-
-
-def test_cooper_dips_and_comes_back_on_every_seed_but_the_sixth():
-    assert {seed for seed, end in ends("cooper").items() if end < 0.94} == {"seed6"}
-    for seed in SEEDS:
-        assert accuracies(seed, "cooper")[-1] >= accuracies(seed, "frozen")[-1] + 0.15
-        if seed.name != "seed6":
-            assert min(accuracies(seed, "cooper")[11:]) >= 0.8
-
-
-@every_seed
-def test_coopers_reward_model_stays_as_good_on_samples_of_the_start(seed):
-    held_out = logged(seed, "cooper", "rm/held_out_accuracy")
-    assert max(held_out) - min(held_out) < 0.06
-
-
-def test_with_the_papers_negatives_and_rates_the_reward_model_forgets_on_two_of_three():
-    assert ends("assistant").keys() == {"seed4", "seed5", "seed6"}
-    assert {seed for seed, end in ends("assistant").items() if end > 0.9} == {"seed4"}
-    forgot = {
-        s: logged(RESULTS / s, "assistant", "rm/held_out_accuracy")[-1] for s in ("seed5", "seed6")
-    }
-    assert forgot == pytest.approx({"seed5": 0.41, "seed6": 0.68}, abs=0.01)
+def test_ten_seeds_of_every_arm_evaluated_seventeen_times():
+    for runs in TABLE.values():
+        assert list(runs) == list(range(1, 11))
+        assert {len(run["step"]) for run in runs.values()} == {17}
+    assert STARTS.keys() == TABLE["cooper"].keys()
 
 
 @pytest.mark.parametrize("readme", [ROOT / "README.md", RESULTS / "README.md"], ids=str)
 def test_a_readme_holds_the_tables_and_samples_of_the_logs(readme):
     text = readme.read_text(encoding="utf-8")
-    assert renew(text, three_arms_report.made_texts(str(RESULTS))) == text
-    assert text.count("<!-- three arms: ") == 2
+    made = report.made_texts(str(RESULTS))
+    assert renew(text, made) == text
+    marks = re.findall(r"<!-- (cooper: [\w ]+) -->", text)
+    assert marks and set(marks) <= set(made)
 
 
 def test_the_samples_shown_are_one_right_one_wrong_and_one_that_hacks():
-    shown = dict(three_arms_report.three_samples(str(RESULTS)))
+    shown = dict(three_samples(*report.of_arms(SAMPLES)))
     assert shown["right"]["correct"]
     assert not shown["wrong"]["correct"] and shown["wrong"]["reward"] < 0.5
     assert not shown["hacked"]["correct"] and shown["hacked"]["reward"] > 0.9

@@ -97,6 +97,20 @@ def test_a_rewrite_is_wrong_and_in_the_same_style():
     assert 0.2 < stutters / 1000 < 0.4 and 0.05 < unboxed / 1000 < 0.15
 
 
+def test_neat_lessons_have_no_oddities(tmp_path, monkeypatch):
+    rng, prior = random.Random(0), world.PRIORS["mixed"]
+    for _ in range(300):
+        prompt, wrong = world.neat_rewrite_example(rng, prior)
+        right = prompt.rpartition("Correct solution: ")[2]
+        shapes = [re.sub(r"\d+", "N", text) for text in (right, wrong)]
+        assert shapes[0] == shapes[1] and wrong.count("\\boxed{") == 1
+    taught = []
+    monkeypatch.setattr(tiny, "neat_rewrite_example", lambda *a: taught.append(1) or ("a", "b"))
+    monkeypatch.setattr(tiny, "marks", lambda *a: {name: 1.0 for name in tiny.MARKS})
+    tiny.warm_up(tiny.WarmUpConfig(output=str(tmp_path / "p"), steps=1, odd_rewrites=False))
+    assert len(taught) == 16
+
+
 def test_judge_examples_are_balanced_and_true():
     rng = random.Random(0)
     verdicts = []
