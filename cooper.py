@@ -218,7 +218,8 @@ def train(cfg: CooperConfig) -> list[dict]:
                 stats["rm/valid_rate"] = len(pairs) / (N * cfg.rm_updates)
                 stats["rm/answered_rate"] = answered_rate(pairs)
 
-            # 8 log / eval; a rule answers on the CPU
+            # 8 log / eval
+            # a rule answers on the CPU
             score, correct = score.cpu(), rewards.rule(rollouts)
             row = {"step": step} | rollout_metrics(rollouts, score, correct, rule) | stats
             row |= verdict_metrics("rm", score > 0.5, correct) | rm.truncations()

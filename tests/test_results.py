@@ -25,7 +25,7 @@ from experiments.spurious_logs import (
 from experiments.strategy_switch import SWITCHES
 from experiments.three_arms_report import three_samples
 from support.jsonl import read_jsonl
-from support.stats import mean_and_half_width
+from support.stats import mean_and_half_width, sign_flip
 from support.tables import renew
 
 ROOT = Path(__file__).parent.parent
@@ -92,6 +92,67 @@ def test_the_samples_shown_are_one_right_one_wrong_and_one_that_hacks():
     assert shown["right"]["correct"]
     assert not shown["wrong"]["correct"] and shown["wrong"]["reward"] < 0.5
     assert not shown["hacked"]["correct"] and shown["hacked"]["reward"] > 0.9
+
+
+def test_the_static_reward_model_is_hacked_on_eight_of_ten_seeds():
+    assert seeds_that("hacked") == [1, 2, 3, 4, 5, 7, 8, 9] and seeds_that("fell") == [6]
+    fall = {seed: best("static")[seed] - end for seed, end in results("static").items()}
+    assert min(fall[seed] for seed in seeds_that("hacked")) >= 0.64
+    assert round(fall[6], 2) == 0.54 and round(fall[10], 2) == 0.14
+    assert sorted(fall.values())[1] > 0.5, "nine of ten"
+    steps, accuracy = values(TABLE["static"][6], "eval/accuracy")
+    score = dict(zip(*values(TABLE["static"][6], "reward")))
+    assert score[120] - score[steps[accuracy.index(max(accuracy))]] == pytest.approx(
+        0.02, abs=0.005
+    )
+
+
+def test_cooper_holds_on_every_seed_a_little_below_the_rule():
+    ends = results("cooper")
+    assert min(ends.values()) >= 0.925 and not any(map(report.ended, TABLE["cooper"].values()))
+    gaps = report.gaps(TABLE["cooper"], TABLE["rule"])
+    assert round(fmean(gaps), 3) == -0.019 and round(sign_flip(gaps), 3) == 0.021
+    assert says(README, "0.019 worse (p = 0.021)", lowest_and_highest(ends.values()))
+    at_20 = [fmean(column(arm, "eval/accuracy", 6)) for arm in ("rule", "cooper")]
+    assert at_20[0] > at_20[1] + 0.05, "reaches it later"
+    for run in TABLE["cooper"].values():
+        for name in ("rule/precision", "rule/recall"):
+            assert set(values(run, name)[1]) == {1.0}, "the rule is right about everything"
+
+
+def test_the_score_does_not_tell_which_policy_is_right():
+    static, cooper = (column(arm, "reward", -1) for arm in ("static", "cooper"))
+    assert says(COOPER_README, f"pays {lowest_and_highest(static)}, Cooper's")
+    assert says(COOPER_README, f"Cooper's {lowest_and_highest(cooper)}.")
+    assert fmean(static) > fmean(cooper)
+
+
+def test_figure_4_the_order_is_learnt_and_the_threshold_is_not():
+    order = "rm/held_out_order"
+    assert column("static", order, 0) == column("static", order, -1) == column("cooper", order, 0)
+    assert says(COOPER_README, f"{lowest_and_highest(column('static', order, 0))} of them")
+    assert says(COOPER_README, f"ends at {lowest_and_highest(column('cooper', order, -1))}.")
+    for before, after in zip(column("cooper", order, 0), column("cooper", order, -1)):
+        assert after > before
+    accuracy = "rm/held_out_accuracy"
+    lowest = [min(values(run, accuracy)[1]) for run in TABLE["cooper"].values()]
+    ends = lowest_and_highest(column("cooper", accuracy, -1))
+    begins = lowest_and_highest(column("cooper", accuracy, 0))
+    said = f"ends at {ends}, from {begins}, and is {lowest_and_highest(lowest)} at its lowest"
+    assert says(COOPER_README, said)
+
+
+def test_the_two_starts_that_read_the_reference_most_are_not_hacked():
+    told = {seed: row["held_out/swap_accuracy"] for seed, row in STARTS.items()}
+    assert sorted(told, key=told.get)[-2:] == [10, 6] and sorted(told.values())[-3] < 0.3
+    for row in STARTS.values():
+        assert 0.84 <= row["held_out/accuracy"] <= 0.91 and row["annotation_kept"] > 0.98
+
+
+def test_what_a_figure_of_the_readme_shows_is_in_these_logs():
+    assert "](results/cooper/cooper.png)" in README and "](cooper.png)" in COOPER_README
+    assert says(README, "eight of the ten static ones, none of Cooper's")
+    assert says(README, "nine of ten seeds end 0.5 or more below their best, eight of them hacked")
 
 
 # --------------------------------------------------------------------------------------------------
