@@ -37,7 +37,7 @@ reproduce: .venv/ready
 	$(RUN) -m experiments.reproduce_report
 
 reproduce-more: reproduce
-	$(RUN) -m experiments.reproduce --only ablations forms verifier $(ARGS)
+	$(RUN) -m experiments.reproduce --only assistant ablations forms verifier $(ARGS)
 	$(RUN) -m experiments.reproduce_report
 
 # Two runs at a time, one thread each; logs, figures and tables go to results/spurious, the tables

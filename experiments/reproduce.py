@@ -7,6 +7,7 @@ too. A second call does only what is missing. Settings were chosen on seeds 100 
 (LOG.md) and then frozen; seeds 1, 2, ... are reported.
 
     table       no RL, rule, static reward model, Cooper: ten seeds
+    assistant   helpers that were taught neat rewrites, and what cures it: ten seeds
     ablations   one change of Cooper, or of the reward model that it starts from
     forms       a rule that misses a third of the right answers, by the form they are written in
     verifier    GRPO on a rule that errs: how often, by chance or always on the same answers
@@ -91,7 +92,7 @@ class Arm(NamedTuple):
 
 
 def errs(kind: str) -> dict[str, Arm]:
-    """The rule arm with a rule that errs at five rates; kind: "misses" or "accepts"."""
+    """The rule arm with a rule that errs at three rates; kind: "misses" or "accepts"."""
     return {
         f"{kind} {share}{by}": Arm({"rule": f"verifier, {kind} {share}{by}"}, loop="rule")
         for by in ("", " by answer")
@@ -102,15 +103,19 @@ def errs(kind: str) -> dict[str, Arm]:
 # name: (seeds, arms)
 EXPERIMENTS = {
     "table": (10, {"rule": Arm(loop="rule"), "static": Arm(loop="static"), "cooper": Arm()}),
+    # policy, reward model and assistant of a world without oddities; "odd assistant": all but that
+    "assistant": (
+        10,
+        {
+            "paper": Arm({"rm_updates": 1}, start="neat"),
+            "four updates": Arm(start="neat"),
+            "odd assistant": Arm(start="neat", assistant=Policy()),
+        },
+    ),
     "ablations": (
         5,
         {
             "one update": Arm({"rm_updates": 1}),
-            # helpers that were taught neat rewrites: "the paper's recipe" is that and one update
-            "neat": Arm(start="neat"),
-            "neat, one update": Arm({"rm_updates": 1}, start="neat"),
-            "neat, but the assistant": Arm(start="neat", assistant=Policy()),
-            "neat static": Arm(start="neat", loop="static"),
             "rollouts": Arm({"negatives": "rollouts"}),
             "perturb": Arm({"negatives": "perturb"}),
             "stale pairs": Arm({"stale_pairs": True}),

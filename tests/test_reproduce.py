@@ -59,7 +59,8 @@ def test_starts_are_made_once_and_before_the_runs(tmp_path, monkeypatch):
     monkeypatch.setattr(
         reproduce, "run_all", lambda jobs, workers, what: calls.append((what, jobs))
     )
-    reproduce.main(ReproduceConfig(str(tmp_path / "r"), ("table", "ablations"), seeds=2))
+    experiments = ("table", "assistant", "ablations")
+    reproduce.main(ReproduceConfig(str(tmp_path / "r"), experiments, seeds=2))
     (_, policies), (_, judges), (_, runs) = calls
     assert [what for what, _ in calls] == ["policies", "reward models", "runs"]
     wide, neat = Policy(hidden=128), Policy(odd_rewrites=False)
@@ -67,7 +68,7 @@ def test_starts_are_made_once_and_before_the_runs(tmp_path, monkeypatch):
     assert made == {(seed, policy) for seed in (1, 2) for policy in (Policy(), wide, neat)}
     assert len(policies) == 6
     assert len(judges) == 2 * sum(start.policy.data == "arithmetic" for start in STARTS.values())
-    arms = [*EXPERIMENTS["table"][1], *EXPERIMENTS["ablations"][1]]
+    arms = [arm for name in experiments for arm in EXPERIMENTS[name][1]]
     assert len(runs) == 2 * len(arms)
     outputs = [config.output for _, config in runs]
     assert len(set(outputs)) == len(outputs)
@@ -102,12 +103,13 @@ def test_what_the_starts_are_made_with(monkeypatch):
 
 
 def test_the_neat_world_with_another_assistant():
-    other = settings("ablations", "neat, but the assistant")
+    other = settings("assistant", "odd assistant")
     assert other["assistant"] == "somewhere/seed3/policy/arithmetic"
     assert other["model"] == "somewhere/seed3/policy/arithmetic_neat"
-    assert changed("ablations", "neat, but the assistant", ("ablations", "neat")) == {
+    assert changed("assistant", "odd assistant", ("assistant", "four updates")) == {
         "assistant": "somewhere/seed3/policy/arithmetic"
     }
+    assert changed("assistant", "paper", ("assistant", "four updates")) == {"rm_updates": 1}
 
 
 def test_a_run_takes_the_loop_of_its_arm(monkeypatch):
@@ -120,7 +122,9 @@ def test_a_run_takes_the_loop_of_its_arm(monkeypatch):
 
 
 def test_an_unknown_experiment_is_one_clear_line(tmp_path):
-    with pytest.raises(InputError, match="no tables: choose from table, ablations, forms"):
+    with pytest.raises(
+        InputError, match="no tables: choose from table, assistant, ablations, forms"
+    ):
         reproduce.main(ReproduceConfig(str(tmp_path / "r"), ("tables",)))
 
 
