@@ -192,7 +192,7 @@ def warm_up(cfg: WarmUpConfig) -> None:
     Loss: mean cross-entropy over completion tokens, the roles averaged. Writes marks.json beside
     the model. Raises InputError where the marks are not reached.
     """
-    check_settings(cfg, steps=(1, None), hidden=(8, None))
+    check_settings(cfg, steps=(1, None))
     if cfg.hidden % 8:
         raise InputError(f"hidden={cfg.hidden}: must be a multiple of 8, for four heads")
     if (chains := chains_of(cfg.data)) is None:

@@ -50,6 +50,7 @@ RANGES = {
     "lr": FROM_0,
     "rm_lr": FROM_0,
     "muon_lr": FROM_0,
+    "hidden": (8, None),
     "lr_warmup": FROM_0,
     "weight_decay": FROM_0,
     "max_grad_norm": (ABOVE_0, math.inf),

@@ -167,7 +167,10 @@ def test_a_warm_up_without_helpers_trains_the_solver_alone(tmp_path, monkeypatch
 def test_the_width_is_a_setting_and_must_divide_into_four_heads(tmp_path):
     cfg = tiny.WarmUpConfig(output=str(tmp_path / "p"), steps=1, helpers=False, hidden=24)
     tiny.warm_up(cfg)
-    assert json.loads((tmp_path / "p" / "config.json").read_text())["hidden_size"] == 24
+    assert (
+        json.loads((tmp_path / "p" / "config.json").read_text(encoding="utf-8"))["hidden_size"]
+        == 24
+    )
     with pytest.raises(InputError, match="hidden=20: must be a multiple of 8"):
         tiny.warm_up(replace(cfg, output=str(tmp_path / "q"), hidden=20))
 
