@@ -1,7 +1,7 @@
 # make demo   the whole story on a CPU: environment, warm-up, reward model, three arms, figure
 # make test   all tests, in two processes of one thread each
 # make reproduce   Cooper's Table 3 and Figures 3 and 4 in miniature, ten seeds: resumable
-# make reproduce-more   ablations, a rule that misses forms, verifiers that err: resumable
+# make reproduce-more   its assistant, ablations, a rule that misses forms, verifiers that err: resumable
 # make reproduce-spurious   those of results/spurious, five seeds: resumable
 # Flags reach every stage: make demo ARGS="--seed 1 --output runs/demo1"
 
@@ -34,11 +34,9 @@ lint: .venv/ready-dev
 # Two runs at a time, one thread each; logs, tables and figures go to runs/reproduce/results.
 reproduce: .venv/ready
 	$(RUN) -m experiments.reproduce --only table $(ARGS)
-	$(RUN) -m experiments.reproduce_report
 
 reproduce-more: reproduce
 	$(RUN) -m experiments.reproduce --only assistant ablations forms verifier $(ARGS)
-	$(RUN) -m experiments.reproduce_report
 
 # Two runs at a time, one thread each; logs, figures and tables go to results/spurious, the tables
 # also to its README.

@@ -23,7 +23,7 @@ from support.errors import InputError
 from support.files import claim_results
 from support.flags import command_line
 from support.tables import markdown
-from verifier import verify
+from verifier import extract_answer
 
 FORMS = ("number", "sum")
 CHAINS = data.chains_of("arithmetic:sums")
@@ -45,9 +45,15 @@ def write_pair(rng: random.Random, reference: str, answer: str) -> tuple[Problem
             world.write_solution(problem.question, strategy, rng, slip=slip, form=written[answer])
             for slip in (None, rng.randrange(steps + 1))
         )
-        # two slips may meet at the border; a sum has two parts
-        if int(problem.answer) > 1 and not verify(wrong, problem.answer, require_box=True):
+        # a slip may come out right at the border of 0..20; 0 and 1 are no sums
+        totals = (int(problem.answer), number_in(wrong))
+        if min(totals) > 1 and totals[0] != totals[1]:
             return Problem(problem.question, asked[reference](int(problem.answer))), right, wrong
+
+
+def number_in(text: str) -> int:
+    """The number in the box, be it written as a sum."""
+    return sum(map(int, extract_answer(text, require_box=True).split(" + ")))
 
 
 def order(score, pairs: list[tuple[Problem, str, str]]) -> float:
@@ -72,22 +78,25 @@ def by_model(folder: str):
     return score
 
 
-def graders(folder: Path) -> dict:
-    """{name: score} of the two rules and of the reward models of one seed."""
-    models = {arm: folder / "rm" / file_name(start) for arm, start in STARTS.items()}
-    models |= {f"Cooper, {arm}": folder / "forms" / arm / "rm" for arm in TRAINED}
+def graders(start: Path, runs: Path) -> dict:
+    """{name: score} of the two rules, and of the reward models that one seed has."""
+    models = {arm: start / "rm" / file_name(name) for arm, name in STARTS.items()}
+    models |= {f"Cooper, {arm}": runs / "forms" / arm / "rm" for arm in TRAINED}
     found = {name: by_model(str(path)) for name, path in models.items() if path.exists()}
     return {f"rule: {name}": by_rule(name) for name in RULES} | found
 
 
-def keep_pairs(runs: str, kept: str, count: int = 300) -> None:
-    """Write kept/form_pairs.jsonl: grader, seed, reference, answer, order."""
+def keep_pairs(starts: str, runs: str, kept: str, count: int = 300) -> None:
+    """Write kept/form_pairs.jsonl: grader, seed, reference, answer, order.
+
+    starts, runs: the folders with the seeds' reward models at the start and at the end.
+    """
     claim_results(Path(kept), "experiments.reproduce")
     rows = []
     for folder in seed_folders(runs):
         if not (folder / "forms").exists():
             continue
-        for name, score in graders(folder).items():
+        for name, score in graders(Path(starts, folder.name), folder).items():
             for reference in FORMS:
                 for answer in FORMS:
                     rng = random.Random(f"{folder.name} {reference} {answer}")
@@ -125,7 +134,7 @@ class FormsConfig:
 
 
 def main(cfg: FormsConfig) -> None:
-    keep_pairs(cfg.folder, cfg.keep or str(Path(cfg.folder, "results")))
+    keep_pairs(cfg.folder, cfg.folder, cfg.keep or str(Path(cfg.folder, "results")))
 
 
 if __name__ == "__main__":

@@ -3,11 +3,11 @@
     python -m experiments.reproduce --only table
 
 Every seed has a start of its own: a policy, its reward model, and problems, those of the evaluation
-too. A second call does only what is missing. Settings were chosen on seeds 100 and above
+too. A second call does only what is missing. What the runs share was chosen on seeds 100 and above
 (LOG.md) and then frozen; seeds 1, 2, ... are reported.
 
     table       no RL, rule, static reward model, Cooper: ten seeds
-    assistant   helpers that were taught neat rewrites, and what cures it: ten seeds
+    assistant   the paper's recipe with helpers that were taught neat rewrites; what cures it
     ablations   one change of Cooper, or of the reward model that it starts from
     forms       a rule that misses a third of the right answers, by the form they are written in
     verifier    GRPO on a rule that errs: how often, by chance or always on the same answers
@@ -26,11 +26,13 @@ import rewards
 import tiny
 from experiments.forms import keep_pairs
 from experiments.reproduce_logs import file_name, keep, keep_starts
+from experiments.reproduce_report import ReportConfig, report
 from experiments.workers import quietly, run_all
 from support.checks import check_settings
 from support.errors import InputError
 from support.files import claim_results
 from support.flags import command_line
+from support.progress import say
 
 # What all runs share beside the defaults of cooper.py: the paper's KL, evaluations close together
 # at the start, where most is learnt.
@@ -71,7 +73,7 @@ LAST_NUMBER = {"rule": "last number"}
 LONGER = {"target": None}
 STARTS = {
     "plain": Start(),
-    # better ones: all 400 updates and not the 20 or so to the target; with right texts beside a
+    # better ones: all 400 updates, where the target takes 20 to 280; with right texts beside a
     # wrong reference, a quarter of each batch; with four times the parameters
     "longer": Start(changes=LONGER),
     "swapped": Start(changes=LONGER | {"swap_share": 0.25}),
@@ -115,7 +117,7 @@ EXPERIMENTS = {
     "ablations": (
         5,
         {
-            "one update": Arm({"rm_updates": 1}),
+            "one pair, one update": Arm({"rm_updates": 1}),
             "rollouts": Arm({"negatives": "rollouts"}),
             "perturb": Arm({"negatives": "perturb"}),
             "stale pairs": Arm({"stale_pairs": True}),
@@ -152,7 +154,8 @@ class ReproduceConfig:
     seeds: int | None = None  # at most so many of each experiment; None takes all
     shorten: int = 1  # divide the number of steps by this, for a first look
     workers: int = 2  # runs at a time, one thread each
-    keep: str | None = None  # folder of slim logs; None is output/results
+    keep: str | None = None  # folder of slim logs, tables and figures; None is output/results
+    readmes: tuple[str, ...] = ()  # files whose tables, between marks, are renewed
 
 
 def folder(cfg: ReproduceConfig, seed: int, *names: str) -> str:
@@ -183,7 +186,7 @@ def run_config(cfg: ReproduceConfig, experiment: str, name: str, arm: Arm, seed:
 
 def make_policy(cfg: ReproduceConfig, policy: Policy, seed: int) -> None:
     output = folder(cfg, seed, "policy", policy.name)
-    quietly(tiny.warm_up, tiny.WarmUpConfig(output=output, seed=seed, **policy._asdict()))
+    or_say_why(tiny.warm_up, tiny.WarmUpConfig(output=output, seed=seed, **policy._asdict()))
 
 
 def make_reward_model(cfg: ReproduceConfig, name: str, seed: int) -> None:
@@ -193,9 +196,22 @@ def make_reward_model(cfg: ReproduceConfig, name: str, seed: int) -> None:
     if backbone:
         settings["backbone"] = folder(cfg, seed, "policy", backbone.name)
     output = folder(cfg, seed, "rm", name)
-    quietly(
+    or_say_why(
         reward_model.train, reward_model.RewardModelConfig(output=output, seed=seed, **settings)
     )
+
+
+def or_say_why(train, config) -> None:
+    """A start that misses its marks stops nothing but the runs that would begin there."""
+    try:
+        quietly(train, config)
+    except InputError as error:
+        say(f"{config.output} is left out: {error}")
+
+
+def can_begin(run) -> bool:
+    needed = [run.model, getattr(run, "rm_model", None), getattr(run, "assistant", None)]
+    return all(Path(path, "config.json").exists() for path in needed if path)
 
 
 def run_one(cfg) -> None:
@@ -224,13 +240,15 @@ def main(cfg: ReproduceConfig) -> None:
     run_all(jobs, cfg.workers, "policies")
     jobs = [(make_reward_model, cfg, name, seed) for seed, name in sorted(judges)]
     run_all(jobs, cfg.workers, "reward models")
-    run_all([(run_one, run) for run in sorted(runs, key=lambda r: r.seed)], cfg.workers, "runs")
-    kept = cfg.keep or str(Path(cfg.output, "results"))
+    ready = [run for run in sorted(runs, key=lambda run: run.seed) if can_begin(run)]
+    run_all([(run_one, run) for run in ready], cfg.workers, "runs")
+    kept = cfg.keep or str(Path(runs_of(cfg), "results"))
     for experiment in cfg.only:
         keep(runs_of(cfg), kept, experiment, list(EXPERIMENTS[experiment][1]))
     keep_starts(cfg.output, kept)
     if "forms" in cfg.only:
-        keep_pairs(runs_of(cfg), kept)
+        keep_pairs(cfg.output, runs_of(cfg), kept)
+    report(ReportConfig(kept, cfg.readmes))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,8 @@ COLOURS = {"rule": "0.45", "static": "tab:green", "cooper": "tab:blue"}
 
 
 def draw(arms: dict[str, Runs], output: str, caption: str = "") -> None:
-    """Figure 3, true accuracy and reward against step, and Figure 4, the reward model's accuracy.
+    """The paper's Figure 3, true accuracy and reward against step; beside it the reward model on
+    fixed pairs, where its Figure 4 has accuracy on fixed samples: that is dashed, the mean alone.
 
     A thin line per seed, a thick one for their mean.
     """
@@ -24,11 +25,19 @@ def draw(arms: dict[str, Runs], output: str, caption: str = "") -> None:
             if lines:
                 means = [fmean(found) for found in zip(*[line[1] for line in lines])]
                 axis.plot(lines[0][0], means, color=COLOURS[arm], lw=2.6, label=label(arm))
+        if arm == "cooper":
+            samples = [values(run, "rm/held_out_accuracy") for run in runs.values()]
+            means = [fmean(found) for found in zip(*[line[1] for line in samples])]
+            style = {"color": COLOURS[arm], "lw": 1.5, "ls": "--"}
+            axes[2].plot(samples[0][0], means, label="on single samples, at score 1/2", **style)
     axes[0].set(title="True accuracy (Figure 3)", ylim=(0, 1.02))
     axes[1].set(title="Reward of the completions (Figure 3)")
-    axes[2].set(title="Reward model on fixed pairs (Figure 4)")
+    axes[2].set(title="Reward model on fixed pairs (cf. Figure 4)")
     axes[2].axhline(0.5, color="0.7", lw=0.8, ls=":")
-    axes[2].text(60, 0.46, "a coin", color="0.5", fontsize=8)
+    axes[2].text(
+        0.5, 0.46, "a coin", color="0.5", fontsize=8, transform=axes[2].get_yaxis_transform()
+    )
+    axes[2].legend(loc="lower left", frameon=False, fontsize=9)
     count = max(map(len, arms.values()))
     axes[0].legend(
         loc="lower left", frameon=False, fontsize=9, title=f"{count} seeds and their mean"

@@ -1,9 +1,9 @@
 """Slim logs of experiments.reproduce: written from its runs, read by its tables and figures.
 
 One line of EXPERIMENT.jsonl is a run: arm, seed, and a list for each metric, with one value for
-each evaluation in "step". A training metric is the mean of the nine steps around the evaluation;
-None where none of them has it. samples.jsonl holds completions of the table's last evaluation,
-starts.jsonl what was measured of every start.
+each evaluation in "step". A training metric is the mean of the nine steps around the evaluation,
+of those that there are; None where none of them has it. samples.jsonl holds completions of the
+table's last evaluation, starts.jsonl what was measured of every start.
 
     runs = load("results/cooper", "table")   # {arm: {seed: {metric: values}}}
 """
@@ -124,8 +124,11 @@ def load(kept: str, experiment: str) -> dict[str, Runs]:
 
 
 def shared(arms: dict[str, Runs]) -> list[int]:
-    """The seeds that every arm has."""
-    return sorted(set.intersection(*[set(runs) for runs in arms.values()]))
+    """The seeds that every arm has. Raises InputError: none."""
+    seeds = sorted(set.intersection(*[set(runs) for runs in arms.values()]))
+    if not seeds:
+        raise InputError(f"{', '.join(arms)} have no seed in common: make reproduce goes on")
+    return seeds
 
 
 def values(run: dict, name: str) -> tuple[list[int], list[float]]:

@@ -2,10 +2,10 @@ r"""Tables and figures of experiments.reproduce, from its slim logs alone.
 
     python -m experiments.reproduce_report --logs runs/reproduce/results
 
-A run's result is the mean of its last three evaluations. It is *hacked*, by a definition made
-before the runs, where from the best evaluation to the end true accuracy falls by 0.15 or more and
-the score rises by 0.05 or more. Where the score falls as well, the optimiser has *failed*; where it
-stays, the run *fell*.
+A run's result is the mean of its last three evaluations. It is *hacked* where its result is 0.15 or
+more below its best evaluation and the score, from that evaluation to the last, rises by 0.05 or
+more; these numbers were fixed before the runs. Where the score rises by less the run *fell*, where
+it falls as well the run *failed*.
 """
 
 import re
@@ -15,10 +15,10 @@ from pathlib import Path
 from statistics import fmean
 
 from experiments.forms import pair_table
-from experiments.reproduce import EXPERIMENTS
 from experiments.reproduce_figures import draw, draw_verifier
 from experiments.reproduce_logs import Runs, label, last, load, shared, values
 from experiments.three_arms_report import samples_text, three_samples
+from support.errors import InputError
 from support.files import claim_results
 from support.flags import command_line
 from support.jsonl import read_jsonl
@@ -26,12 +26,14 @@ from support.plots import check_figure
 from support.stats import sign_flip
 from support.tables import check_readme, markdown, renew_file
 
+BESIDE_THE_TABLE = ("assistant", "ablations", "forms", "verifier")
 
-def ended(run: dict) -> str:
+
+def ended(run: dict, name: str = "eval/accuracy") -> str:
     """What became of a run: "hacked", "failed", "fell" or "", as the module says."""
-    accuracy, score = (dict(zip(*values(run, name))) for name in ("eval/accuracy", "reward"))
+    accuracy, score = (dict(zip(*values(run, column))) for column in (name, "reward"))
     best = max(score, key=accuracy.get)
-    if last(run) > accuracy[best] - 0.15:
+    if last(run, name) > accuracy[best] - 0.15:
         return ""
     rise = score[max(score)] - score[best]
     return "hacked" if rise >= 0.05 else "failed" if rise < 0 else "fell"
@@ -45,14 +47,13 @@ def table(arms: dict[str, Runs]) -> str:
     """Markdown in the shape of Cooper's Table 3: means over the seeds that all arms have."""
     seeds = shared(arms)
     first = next(iter(arms.values()))
-    names = sorted(name for name in first[seeds[0]] if name.endswith("_numbers"))
-    start = [[first[seed][name][0] for seed in seeds] for name in names]
-    rows = [["no RL", *map(fmean, start)]]
+    names = [*lengths(first[seeds[0]]), "eval/accuracy"]
+    rows = [["no RL", *[fmean(first[seed][name][0] for seed in seeds) for name in names]]]
     for arm, runs in arms.items():
         rows.append([label(arm), *[fmean(last(runs[seed], n) for seed in seeds) for n in names]])
-    head = [name.removeprefix("eval/").replace("_", " ") for name in names]
-    cells = [[row[0], *[f"{x:.3f}" for x in (*row[1:], fmean(row[1:]))]] for row in rows]
-    return markdown([f"mean of {len(seeds)} seeds", *head, "mean"], cells)
+    head = [name.removeprefix("eval/").replace("_", " ") for name in names[:-1]]
+    cells = [[row[0], *[f"{x:.3f}" for x in row[1:]]] for row in rows]
+    return markdown([f"mean of {len(seeds)} seeds", *head, "all problems"], cells)
 
 
 def every_seed(arms: dict[str, Runs]) -> str:
@@ -65,9 +66,24 @@ def every_seed(arms: dict[str, Runs]) -> str:
     return markdown(["", *(f"seed {seed}" for seed in seeds)], rows)
 
 
-def cell(run: dict) -> str:
-    best, fate = max(values(run, "eval/accuracy")[1]), ended(run)
-    return f"{last(run):.2f}" + (f" ({fate}, best {best:.2f})" if fate else "")
+def cell(run: dict, name: str = "eval/accuracy") -> str:
+    best, fate = max(values(run, name)[1]), ended(run, name)
+    return f"{last(run, name):.2f}" + (f" ({fate}, best {best:.2f})" if fate else "")
+
+
+def lengths(run: dict) -> list[str]:
+    """eval/3_numbers, ...: the columns of accuracy by length of problem."""
+    return sorted(name for name in run if name.endswith("_numbers"))
+
+
+def by_length(runs: Runs) -> str:
+    """Markdown: every seed of one arm, a row per length of problem."""
+    names = lengths(next(iter(runs.values())))
+    rows = [
+        [name.removeprefix("eval/").replace("_", " "), *[cell(run, name) for run in runs.values()]]
+        for name in names
+    ]
+    return markdown(["", *(f"seed {seed}" for seed in runs)], rows)
 
 
 def gaps(runs: Runs, others: Runs) -> list[float]:
@@ -92,10 +108,10 @@ def ablations(arms: dict[str, Runs], base: dict[str, Runs]) -> str:
     Beside them, means over seeds at the end: how often the reward model scores the right one of
     (right, wrong) completions of a prompt higher, and the p of the difference to Cooper.
     """
-    seeds = shared(arms)
-    rows = []
-    for arm, runs in ({name: base[name] for name in ("cooper", "static")} | arms).items():
-        found = gaps(base["cooper"], runs) if arm != "cooper" else []
+    arms = {name: base[name] for name in ("cooper", "static")} | arms
+    rows, seeds = [], shared(arms)
+    for arm, runs in arms.items():
+        found = [last(base["cooper"][seed]) - last(runs[seed]) for seed in seeds]
         order = [last(runs[seed], "rm/order") for seed in seeds]
         rows.append(
             [
@@ -103,7 +119,7 @@ def ablations(arms: dict[str, Runs], base: dict[str, Runs]) -> str:
                 *[cell(runs[seed]) for seed in seeds],
                 f"{fmean(last(runs[seed]) for seed in seeds):.2f}",
                 f"{fmean(order):.2f}",
-                f"{sign_flip(found[: len(seeds)]):.2f}" if found else "",
+                f"{sign_flip(found):.2f}" if any(found) else "",
             ]
         )
     head = [*(f"seed {seed}" for seed in seeds), "mean", "order at the end", "p against Cooper"]
@@ -146,16 +162,16 @@ def kind(question: str, completion: str) -> str:
     """
     if completion.count("\\boxed{") != 1:
         return "no box, or several"
-    numbers = re.findall(r"([+-]) (\d+)", question)
+    asked = re.findall(r"([+-]) (\d+)", question)
     steps = re.findall(r"(\+=|-=|plus|minus) (\d+)(?: is| #)? (\d+)", completion)
     done = [("+" if sign in ("+=", "plus") else "-", n) for sign, n, _ in steps]
     begun = re.search(r"\d+", completion)
     if not steps:
         return "a guess"
-    if begun is None or begun[0] != question.split()[0] or not set(done) <= set(numbers):
+    if begun is None or begun[0] != question.split()[0] or Counter(done) - Counter(asked):
         return "steps of another problem"
-    if len(done) != len(numbers):
-        return "steps left out" if len(done) < len(numbers) else "steps of another problem"
+    if len(done) < len(asked):
+        return "steps left out"
     total = int(begun[0])
     for sign, n, shown in steps:
         total = total + int(n) if sign in ("+=", "plus") else total - int(n)
@@ -217,17 +233,20 @@ def of_arms(samples: list[dict]) -> list[list[dict]]:
 def made_texts(logs: str) -> dict[str, str]:
     """{mark in a README: what the logs put there}, of the experiments that were kept."""
     arms, samples = load(logs, "table"), read_jsonl(Path(logs, "samples.jsonl"))
+    if missing := {"rule", "static", "cooper"} - set(arms):
+        raise InputError(f"{logs}/table.jsonl has no {', '.join(missing)}: make reproduce goes on")
     made = {
         "cooper: table": table(arms),
         "cooper: seeds": every_seed(arms),
+        "cooper: lengths": by_length(arms["cooper"]),
         "cooper: paired": paired(arms, "cooper"),
         "cooper: starts": starts(read_jsonl(Path(logs, "starts.jsonl")), "plain"),
         "cooper: samples": f"```text\n{samples_text(three_samples(*of_arms(samples)))}\n```",
         "cooper: hacked": hacked_text(samples),
         "cooper: kinds": kinds(samples),
     }
-    for name in EXPERIMENTS:
-        if name != "table" and Path(logs, f"{name}.jsonl").exists():
+    for name in BESIDE_THE_TABLE:
+        if Path(logs, f"{name}.jsonl").exists():
             found = load(logs, name)
             if name == "ablations":
                 made["cooper: ablations"] = ablations(found, arms)
@@ -238,7 +257,7 @@ def made_texts(logs: str) -> dict[str, str]:
     return made
 
 
-def main(cfg: ReportConfig) -> None:
+def report(cfg: ReportConfig) -> None:
     for readme in cfg.readmes:
         check_readme(readme)
     claim_results(Path(cfg.logs), "experiments.reproduce")
@@ -257,4 +276,4 @@ def main(cfg: ReportConfig) -> None:
 
 
 if __name__ == "__main__":
-    command_line(ReportConfig, main)
+    command_line(ReportConfig, report)

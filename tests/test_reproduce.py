@@ -54,11 +54,12 @@ def test_the_world_of_forms_has_a_policy_and_a_reward_model_of_its_own():
 
 def test_starts_are_made_once_and_before_the_runs(tmp_path, monkeypatch):
     calls = []
-    for name in ("keep", "keep_starts"):
+    for name in ("keep", "keep_starts", "report"):
         monkeypatch.setattr(reproduce, name, lambda *a: None)
     monkeypatch.setattr(
         reproduce, "run_all", lambda jobs, workers, what: calls.append((what, jobs))
     )
+    monkeypatch.setattr(reproduce, "can_begin", lambda run: True)
     experiments = ("table", "assistant", "ablations")
     reproduce.main(ReproduceConfig(str(tmp_path / "r"), experiments, seeds=2))
     (_, policies), (_, judges), (_, runs) = calls
@@ -185,7 +186,7 @@ def test_tables_of_runs_written_by_hand(tmp_path, capsys):
     logs.keep_starts(str(tmp_path), kept)
     readme = tmp_path / "README.md"
     readme.write_text("<!-- cooper: table -->\n<!-- /cooper: table -->\n", encoding="utf-8")
-    report.main(report.ReportConfig(kept, (str(readme),)))
+    report.report(report.ReportConfig(kept, (str(readme),)))
     out = capsys.readouterr().out
     assert "| no RL | 0.400 | 0.400 |" in out and "| Cooper | 0.900 | 0.900 |" in out
     assert "| no RL | 0.400 | 0.400 |" in readme.read_text(encoding="utf-8")
@@ -270,11 +271,11 @@ def test_pairs_of_forms_are_measured_for_rules_and_reward_models(tmp_path, untra
     for folder in ("rm/forms", "forms/rollouts/rm"):
         RewardModel.load(untrained).model.save_pretrained(tmp_path / "seed2" / folder)
         tiny.build_tokenizer().save_pretrained(tmp_path / "seed2" / folder)
-    forms.keep_pairs(str(tmp_path), str(tmp_path / "kept"), count=4)
+    forms.keep_pairs(str(tmp_path), str(tmp_path), str(tmp_path / "kept"), count=4)
     rows = read_jsonl(tmp_path / "kept" / "form_pairs.jsonl")
     names = ["rule: last number", "rule: verifier", "static", "Cooper, rollouts"]
     assert [row["grader"] for row in rows] == [name for name in names for _ in range(4)]
     assert {row["seed"] for row in rows} == {2}
     assert "| rule: verifier | 1.00 | 1.00 | 1.00 | 1.00 |" in forms.pair_table(rows)
     with pytest.raises(InputError, match="no run of forms"):
-        forms.keep_pairs(str(tmp_path / "kept"), str(tmp_path / "kept"))
+        forms.keep_pairs(*[str(tmp_path / "kept")] * 3)

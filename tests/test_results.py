@@ -114,10 +114,25 @@ def test_cooper_holds_on_every_seed_a_little_below_the_rule():
     assert round(fmean(gaps), 3) == -0.019 and round(sign_flip(gaps), 3) == 0.021
     assert says(README, "0.019 worse (p = 0.021)", lowest_and_highest(ends.values()))
     at_20 = [fmean(column(arm, "eval/accuracy", 6)) for arm in ("rule", "cooper")]
-    assert at_20[0] > at_20[1] + 0.05, "reaches it later"
+    assert [round(x, 2) for x in at_20] == [0.98, 0.90] and says(COOPER_README, "0.90 against 0.98")
     for run in TABLE["cooper"].values():
         for name in ("rule/precision", "rule/recall"):
             assert set(values(run, name)[1]) == {1.0}, "the rule is right about everything"
+
+
+def test_two_seeds_are_attacked_at_one_length_when_the_runs_end():
+    fates = {
+        (seed, name): report.ended(run, name)
+        for seed, run in TABLE["cooper"].items()
+        for name in report.lengths(run)
+        if report.ended(run, name)
+    }
+    assert fates == {(7, "eval/3_numbers"): "hacked", (8, "eval/6_numbers"): "hacked"}
+    shown = [row for row in SAMPLES if row["arm"] == "cooper" and row["seed"] == 7]
+    doubled = [row for row in shown if row["completion"].count("\\boxed{") > 5]
+    assert len(shown) == 4 and len(doubled) == 1
+    assert doubled[0]["completion"].count("\\boxed{") == 25
+    assert not doubled[0]["correct"] and round(doubled[0]["reward"], 2) == 1.0
 
 
 def test_the_score_does_not_tell_which_policy_is_right():
@@ -131,15 +146,19 @@ def test_figure_4_the_order_is_learnt_and_the_threshold_is_not():
     order = "rm/held_out_order"
     assert column("static", order, 0) == column("static", order, -1) == column("cooper", order, 0)
     assert says(COOPER_README, f"{lowest_and_highest(column('static', order, 0))} of them")
-    assert says(COOPER_README, f"ends at {lowest_and_highest(column('cooper', order, -1))}.")
+    assert says(COOPER_README, f"ends at {lowest_and_highest(column('cooper', order, -1))}:")
     for before, after in zip(column("cooper", order, 0), column("cooper", order, -1)):
         assert after > before
     accuracy = "rm/held_out_accuracy"
     lowest = [min(values(run, accuracy)[1]) for run in TABLE["cooper"].values()]
     ends = lowest_and_highest(column("cooper", accuracy, -1))
     begins = lowest_and_highest(column("cooper", accuracy, 0))
-    said = f"ends at {ends}, from {begins}, and is {lowest_and_highest(lowest)} at its lowest"
-    assert says(COOPER_README, said)
+    assert says(COOPER_README, f"ends at {ends}, from {begins}, below its start on 7 of 10 seeds")
+    assert says(COOPER_README, f"and is {lowest_and_highest(lowest)} at its lowest")
+    falls = [
+        column("cooper", accuracy, -1)[i] < b for i, b in enumerate(column("cooper", accuracy, 0))
+    ]
+    assert sum(falls) == 7
 
 
 def test_the_two_starts_that_read_the_reference_most_are_not_hacked():
