@@ -78,7 +78,7 @@ def test_error_is_the_chance_of_a_slip(strategy):
 
 def test_a_rewrite_is_wrong_and_in_the_same_style():
     rng, prior = random.Random(0), world.PRIORS["mixed"]
-    stutters = unboxed = boxes = 0
+    stutters = unboxed = 0
     for _ in range(1000):
         prompt, wrong = world.rewrite_example(rng, prior)
         right = prompt.rpartition("Correct solution: ")[2]
@@ -94,9 +94,7 @@ def test_a_rewrite_is_wrong_and_in_the_same_style():
             unboxed += 1
             assert shapes[0].replace("\\boxed{", "").replace("}", "") == shapes[1]
         stutters += bool(re.search(r"(\S+?) ?\1 ?\1", right) or r"\boxed{\boxed{" in right)
-        boxes += right.count("\\boxed{") > 1
-    assert 0.3 < stutters / 1000 < 0.45 and 0.05 < unboxed / 1000 < 0.15
-    assert 0.15 < boxes / 1000 < 0.27
+    assert 0.2 < stutters / 1000 < 0.4 and 0.05 < unboxed / 1000 < 0.15
 
 
 def test_neat_lessons_have_no_oddities(tmp_path, monkeypatch):
@@ -202,33 +200,6 @@ def test_a_warm_up_that_misses_its_marks_says_which_and_saves_nothing(tmp_path, 
     with pytest.raises(InputError, match=r"after 6 updates.*marks: judge says No 0.36 \(of 0.95\)"):
         tiny.warm_up(tiny.WarmUpConfig(output=str(tmp_path / "p"), steps=4, extra_rounds=2))
     assert not (tmp_path / "p").exists()
-
-
-def test_a_neat_assistant_need_not_keep_oddities(tmp_path, monkeypatch):
-    neat = {name: 1.0 for name in tiny.MARKS} | {"assistant keeps": 0.0}
-    monkeypatch.setattr(tiny, "marks", lambda *a: neat)
-    cfg = tiny.WarmUpConfig(output=str(tmp_path / "p"), steps=4, extra_rounds=1)
-    with pytest.raises(InputError, match=r"assistant keeps 0.00 \(of 0.5\)"):
-        tiny.warm_up(cfg)
-    tiny.warm_up(replace(cfg, odd_rewrites=False))
-    assert (tmp_path / "p" / "config.json").exists()
-
-
-def test_the_mark_of_keeping_is_the_share_of_doubled_boxes_that_stay(
-    policy, tokenizer, monkeypatch
-):
-    def copies(policy, tokenizer, problems, *args):
-        texts = [prompt.rpartition("Correct solution: ")[2] for prompt in args[-1]]
-        boxes = iter(range(len(texts)))
-        neat = [text.replace("\\boxed{\\boxed{", "\\boxed{") for text in texts]
-        # every fourth is rewritten neatly
-        return SimpleNamespace(
-            texts=[n if next(boxes) % 4 == 0 else t for t, n in zip(texts, neat)]
-        )
-
-    monkeypatch.setattr(tiny, "sample", copies)
-    found = tiny.marks(policy, tokenizer, world.PRIORS["mixed"], data.PLAIN, count=16)
-    assert found["assistant keeps"] == 0.75
 
 
 def test_an_untrained_policy_reaches_no_mark(policy, tokenizer):
