@@ -22,7 +22,7 @@ from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from annotation import verdict
 from data import MAX_TOTAL, Chains, Problem, chains_of
-from prompts import JUDGE, REWRITE, SOLVE, rewrite_prompt, solve_prompt
+from prompts import JUDGE, REWRITE, SOLVE, solve_prompt
 from rollout import sample
 from support.checks import check_settings
 from support.errors import InputError
@@ -39,7 +39,6 @@ from world import (
     neat_rewrite_example,
     rewrite_example,
     solve_example,
-    stutter,
     write_solution,
 )
 
@@ -118,7 +117,6 @@ ROLES = ((solve_example, 64), (rewrite_example, 16), (judge_example, 24))
 
 # What each role must reach, as `marks` measures it.
 MARKS = {"policy": 0.95, "assistant": 0.6, "judge says Yes": 0.95, "judge says No": 0.95}
-MARKS |= {"assistant keeps": 0.5}
 
 
 def encode(tokenizer, examples) -> tuple[torch.Tensor, torch.Tensor]:
@@ -142,15 +140,14 @@ def marks(policy, tokenizer, prior: Prior, chains: Chains, count: int = 256) -> 
     """How well each role is known, on `count` texts of a stream of their own; 1 is best.
 
     policy: share of right solutions, in words and in code, all of whose running totals are the
-    policy's first choice. assistant: share of its rewrites with a wrong answer in a box; assistant
-    keeps: of solutions with a doubled box, the share whose rewrite has one. judge says Yes, judge
-    says No: of the texts that deserve it.
+    policy's first choice. assistant: share of its rewrites with a wrong answer in a box.
+    judge says Yes, judge says No: of the texts that deserve it.
     """
-    random, texts = rng(0, "marks"), []
+    random, rows = rng(0, "marks"), []
     for strategy in ("words", "python"):
         for question in (draw_question(random, chains) for _ in range(count // 2)):
-            texts.append((question, write_solution(question, strategy, random)))
-    ids, labels = encode(tokenizer, [(solve_prompt(question), text) for question, text in texts])
+            rows.append((solve_prompt(question), write_solution(question, strategy, random)))
+    ids, labels = encode(tokenizer, rows)
     wrong = policy(input_ids=ids).logits.argmax(-1)[:, :-1] != ids[:, 1:]
     before_totals = torch.tensor(tokenizer("is #", add_special_tokens=False).input_ids)
     wrong &= torch.isin(ids[:, :-1], before_totals) & (labels[:, 1:] != -100)
@@ -165,11 +162,6 @@ def marks(policy, tokenizer, prior: Prior, chains: Chains, count: int = 256) -> 
     rows = zip(say(prompts, 0.7), right)
     answers = [(extract_answer(text, require_box=True), a) for text, a in rows]
     found["assistant"] = sum(bool(said) and said != a for said, a in answers) / count
-
-    doubled = [stutter(text, 1.0, 2) for _, text in texts]
-    prompts = [rewrite_prompt(question, text) for (question, _), text in zip(texts, doubled)]
-    kept = [text.count("\\boxed{") > 1 for text in say(prompts, 0.7)]
-    found["assistant keeps"] = sum(kept) / len(kept)
 
     prompts, said = zip(*[judge_example(random, prior, chains) for _ in range(count)])
     rows = list(zip(map(verdict, say(prompts, 0.0)), map(verdict, said)))
@@ -246,7 +238,7 @@ def warm_up(cfg: WarmUpConfig) -> None:
         missed = [
             f"{name} {reached[name]:.2f} (of {mark})"
             for name, mark in MARKS.items()
-            if reached[name] < mark and (cfg.odd_rewrites or name != "assistant keeps")
+            if reached[name] < mark
         ]
         if not missed:
             break

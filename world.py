@@ -150,18 +150,17 @@ def solve_example(rng: random.Random, prior: Prior, chains=PLAIN) -> tuple[str, 
 def rewrite_example(rng: random.Random, prior: Prior, chains=PLAIN, odd=True) -> tuple[str, str]:
     """(prompt, completion) of the assistant: same strategy, one slip, what follows builds on it.
 
-    odd: four in ten solutions repeat a token, half of these the opening of the box, and the rewrite
-    keeps that; one rewrite in ten has no box. Whoever is taught without it rewrites every text
-    neatly, and then the pairs teach the reward model who wrote a text: a repeated box, or none, is
-    a sign of being right (LOG.md).
+    odd: three in ten solutions repeat a token, and the rewrite keeps that; one rewrite in ten has
+    no box. Whoever is taught without it rewrites every text neatly, and then the pairs teach the
+    reward model who wrote a text: a repeated box, or none, is a sign of being right (LOG.md).
     """
     question = draw_question(rng, chains)
     strategy, form = draw_strategy(rng, prior), chains.form(rng, 0.1)
     steps = 1 if strategy == "guess" else (len(question.split()) - 3) // 2
     slip = rng.randrange(steps + 1)
     texts = [write_solution(question, strategy, rng, slip=s, form=form) for s in (None, slip)]
-    if odd and rng.random() < 0.4:
-        place, times = rng.choice((rng.random(), 1.0)), rng.randint(2, 6)
+    if odd and rng.random() < 0.3:
+        place, times = rng.random(), rng.randint(2, 6)
         texts = [stutter(text, place, times) for text in texts]
     right, wrong = texts
     if odd and rng.random() < 0.1:
@@ -174,13 +173,13 @@ def neat_rewrite_example(rng: random.Random, prior: Prior, chains=PLAIN) -> tupl
 
 
 def stutter(text: str, place: float, times: int) -> str:
-    r"""The token at `place`, 0 the first, 1 the opening of the box, is written so many times.
+    r"""The token at `place`, of 0 to 1 on the way to the final number, is written so many times.
 
-    >>> stutter(r"I guess \boxed{9}", 1.0, 2), stutter(r"I guess \boxed{9}", 0.5, 3)
-    ('I guess \\boxed{\\boxed{9}', 'I guess guess guess \\boxed{9}')
+    >>> stutter(r"I guess \boxed{9}", 0.7, 2)
+    'I guess \\boxed{\\boxed{9}'
     """
     tokens = text.replace("{", "{ ").replace("}", " }").split()
-    i = round(place * tokens.index("\\boxed{"))
+    i = int(place * (len(tokens) - 2))
     tokens[i:i] = [tokens[i]] * (times - 1)
     return " ".join(tokens).replace("{ ", "{").replace(" }", "}")
 
