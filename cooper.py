@@ -68,7 +68,7 @@ class CooperConfig(GRPOConfig):
     kl_coef: float = 0.001  # weight of KL(policy || start); 0 loads no reference model
     rm_lr: float = 1e-3  # of AdamW; 1e-5 for a real LLM; 0 freezes the reward model
     rm_every: int = 1  # steps from one update of the reward model to the next
-    rm_updates: int = 4  # updates at such a step at most; up to as many pairs of each prompt
+    rm_updates: int = 4  # its updates at such a step; also the most pairs of one prompt
     rm_micro_batch: int | None = None  # pairs per forward pass; None takes the whole minibatch
     stale_pairs: bool = False  # the pairs come from samples of the initial policy
     negatives: Literal["assistant", "rollouts", "perturb"] = "assistant"  # see pairs.py

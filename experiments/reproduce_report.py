@@ -190,12 +190,12 @@ def hacked(samples: list[dict]) -> list[dict]:
     return sorted(rows, key=lambda row: -row["reward"])
 
 
-def hacked_text(samples: list[dict], count: int = 10) -> str:
-    """The best scored one of each seed, `count` at most, under their kinds."""
+def hacked_text(samples: list[dict]) -> str:
+    """The best scored one of each seed, under their kinds."""
     best = {}
     for row in hacked(samples):
         best.setdefault(row["seed"], row)
-    shown = list(best.values())[:count]
+    shown = list(best.values())
     lines = []
     for name, _ in Counter(row["kind"] for row in hacked(samples)).most_common():
         found = [row for row in shown if row["kind"] == name]
