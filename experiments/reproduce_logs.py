@@ -24,7 +24,13 @@ TRAINED = (
 ).split()
 DIGITS = 3
 
-LABELS = {"static": "static reward model", "cooper": "Cooper"}
+LABELS = {
+    "static": "static reward model",
+    "cooper": "Cooper",
+    "paper": "the paper's recipe",
+    "four updates": "with four updates a step",
+    "odd assistant": "and an assistant that keeps oddities",
+}
 Runs = dict[int, dict[str, list]]  # {seed: {metric: values}} of one arm
 START_METRICS = (
     "annotation_kept steps validation/accuracy held_out/accuracy held_out/swap_accuracy"

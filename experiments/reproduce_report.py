@@ -95,7 +95,7 @@ def paired(arms: dict[str, Runs], base: str) -> str:
     """Markdown: every arm against `base`: differences by seed, their mean, exact sign-flip p."""
     rows = []
     for arm in arms:
-        if arm != base:
+        if arm != base and arms[arm].keys() & arms[base].keys():
             found = gaps(arms[base], arms[arm])
             shown = " ".join(f"{gap:+.2f}" for gap in found).replace("-0.00", "+0.00")
             rows.append([label(arm), shown, f"{fmean(found):+.3f}", f"{sign_flip(found):.3f}"])
@@ -252,6 +252,8 @@ def made_texts(logs: str) -> dict[str, str]:
                 made["cooper: ablations"] = ablations(found, arms)
             else:
                 made[f"cooper: {name}"] = every_seed(found)
+            if name == "assistant":
+                made["cooper: assistant, paired"] = paired(found, "odd assistant")
     if pairs := read_jsonl(Path(logs, "form_pairs.jsonl")):
         made["cooper: form pairs"] = pair_table(pairs)
     return made
