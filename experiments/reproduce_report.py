@@ -253,7 +253,7 @@ def made_texts(logs: str) -> dict[str, str]:
             else:
                 made[f"cooper: {name}"] = every_seed(found)
             if name == "assistant":
-                made["cooper: assistant, paired"] = paired(found, "odd assistant")
+                made["cooper: assistant paired"] = paired(found, "odd assistant")
     if pairs := read_jsonl(Path(logs, "form_pairs.jsonl")):
         made["cooper: form pairs"] = pair_table(pairs)
     return made
