@@ -174,6 +174,32 @@ def test_what_a_figure_of_the_readme_shows_is_in_these_logs():
     assert says(README, "nine of ten seeds end 0.5 or more below their best, eight of them hacked")
 
 
+ASSISTANT = load(str(RESULTS), "assistant")
+
+
+def test_the_papers_recipe_falls_and_the_assistant_that_keeps_oddities_holds():
+    fallen = {
+        arm: [s for s, run in runs.items() if report.ended(run)] for arm, runs in ASSISTANT.items()
+    }
+    assert {arm: len(seeds) for arm, seeds in fallen.items()} == {
+        "paper": 8, "four updates": 3, "odd assistant": 1,
+    }  # fmt: skip
+    assert says(README, "the paper's recipe falls on eight of ten seeds")
+    held = [
+        last(run)
+        for s, run in ASSISTANT["odd assistant"].items()
+        if s not in fallen["odd assistant"]
+    ]
+    assert len(ASSISTANT["paper"]) == 10 and says(COOPER_README, f"end at {min(held):.2f} or more")
+    for one, other in (
+        ("odd assistant", "four updates"),
+        ("odd assistant", "paper"),
+        ("four updates", "paper"),
+    ):
+        gaps = report.gaps(ASSISTANT[one], ASSISTANT[other])
+        assert says(COOPER_README, f"{fmean(gaps):+.2f} (p = {sign_flip(gaps):.3f})")
+
+
 # --------------------------------------------------------------------------------------------------
 # Spurious rewards: results/spurious/README.md
 
