@@ -226,15 +226,12 @@ def measure(rm, examples) -> dict[str, float]:
 
 
 def measure_pairs(rm, pairs: list[tuple]) -> dict[str, float]:
-    """Share of (question, reference, right, wrong) whose right text scores higher; 1/2 is chance.
-
-    Where the wrong one is a rewrite of the right one, style does not tell them apart.
-    """
+    """Share of (question, reference, right, wrong) whose right text scores higher, ties half."""
     if not pairs:
         return {"order": math.nan}
     question, reference, right, wrong = zip(*pairs)
     gap = rm.score(question, reference, right) - rm.score(question, reference, wrong)
-    return {"order": (gap > 0).float().mean().item()}
+    return {"order": ((gap > 0).double() + (gap == 0).double() / 2).mean().item()}
 
 
 # --------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ which comes from
 
 The paper's reason for the assistant: a rule's "correct" can be trusted, its "wrong" cannot, since
 rules miss equivalent forms; a rejected completion may be right. A rewrite that was asked to be
-wrong, and that the rule calls wrong, is.
+wrong, and that the rule calls wrong, seldom is.
 """
 
 import math
@@ -47,8 +47,8 @@ def make_negatives(
     """A wrong rewrite of each right solution, by an LLM; None where every try failed.
 
     solutions, problems: texts and what they solve. Tries again, up to `max_retries` times, where
-    the rule calls the text right. What the
-    LLM cannot read, since its context is too short, gets None.
+    the rule calls the text right. What the LLM cannot read, since its context is too short, gets
+    None.
     """
     prompts = [rewrite_prompt(p.question, text) for p, text in zip(problems, solutions)]
     readable = within_context(assistant, tokenizer, prompts, max_new_tokens)

@@ -265,9 +265,8 @@ def train(cfg: RewardModelConfig) -> dict[str, float]:
     if finished(cfg):
         return read_json(folder / "metrics.json")
     torch.manual_seed(cfg.seed)  # the new head
-    rm = RewardModel.load(
-        cfg.backbone or cfg.model
-    )  # first: what cannot be one is refused before any sampling
+    # first: what cannot be one is refused before any sampling
+    rm = RewardModel.load(cfg.backbone or cfg.model)
     rm.model.config.reads_reference = rm.reads_reference = cfg.reference
     examples, validation, held_out, annotated = make_examples(cfg)
     steps = fit(rm, examples, cfg, validation)

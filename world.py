@@ -151,8 +151,9 @@ def rewrite_example(rng: random.Random, prior: Prior, chains=PLAIN, odd=True) ->
     """(prompt, completion) of the assistant: same strategy, one slip, what follows builds on it.
 
     odd: three in ten solutions repeat a token, and the rewrite keeps that; one rewrite in ten has
-    no box. Whoever is taught without it rewrites every text neatly, and then the pairs teach the
-    reward model who wrote a text: a repeated box, or none, is a sign of being right (LOG.md).
+    no box. An assistant taught without them rewrites every text neatly; on the start whose texts
+    were read, pairs then taught the reward model who wrote a text, a repeated box or a missing one
+    being the sign of right (LOG.md). Taught with them it keeps a repeated box now and then.
     """
     question = draw_question(rng, chains)
     strategy, form = draw_strategy(rng, prior), chains.form(rng, 0.1)

@@ -28,8 +28,8 @@ LABELS = {
     "static": "static reward model",
     "cooper": "Cooper",
     "paper": "the paper's recipe",
-    "four updates": "with four updates a step",
-    "odd assistant": "and an assistant that keeps oddities",
+    "four updates": "four updates a step",
+    "odd assistant": "four updates, an assistant that keeps oddities",
 }
 Runs = dict[int, dict[str, list]]  # {seed: {metric: values}} of one arm
 START_METRICS = (

@@ -2,6 +2,7 @@
 
 import dataclasses
 import random
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ import pairs
 import rewards
 from cooper import CooperConfig, make_negatives, select_positives
 from data import Problem
+from eval import measure_pairs
 from pairs import is_negative
 from reward_model import RewardModel
 
@@ -271,6 +273,14 @@ def test_the_reward_model_moves_at_every_third_step_alone(cfg, monkeypatch):
     monkeypatch.setattr(pairs, "make_negatives", lambda a, t, texts, *x: ["no"] * len(texts))
     history = cooper.train(dataclasses.replace(cfg, rm_every=3, steps=6, eval_every=0))
     assert [row["step"] for row in history if "rm/valid_rate" in row] == [3, 6]
+
+
+def test_the_order_of_fixed_pairs_counts_a_tie_as_half():
+    """Of four pairs two are in order, one is not, one is a tie: 2.5 of 4."""
+    scores = {"right": [0.9, 0.6, 0.2, 0.5], "wrong": [0.1, 0.5, 0.3, 0.5]}
+    grader = SimpleNamespace(score=lambda q, r, texts: torch.tensor(scores[texts[0]]))
+    pair = ("1 + 1 = ?", "2", "right", "wrong")
+    assert measure_pairs(grader, [pair] * 4) == {"order": 0.625}
 
 
 def test_stale_pairs_are_samples_of_the_initial_policy(cfg, monkeypatch):

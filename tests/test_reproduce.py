@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import random
+from pathlib import Path
 
 import pytest
 
@@ -111,6 +112,35 @@ def test_the_neat_world_with_another_assistant():
         "assistant": "somewhere/seed3/policy/arithmetic"
     }
     assert changed("assistant", "paper", ("assistant", "four updates")) == {"rm_updates": 1}
+
+
+def test_a_start_that_misses_its_marks_stops_only_what_begins_there(tmp_path, monkeypatch):
+    """Seed 1 has no reward model for its static arm; the rest is run, kept and reported."""
+
+    def warm_up(config):
+        Path(config.output).mkdir(parents=True)
+        Path(config.output, "config.json").write_text("{}", encoding="utf-8")
+
+    def fit(config):
+        if config.seed == 1:
+            raise InputError("stopped at 0.70")
+        warm_up(config)
+
+    ran, kept = [], []
+    monkeypatch.setattr(reproduce.tiny, "warm_up", warm_up)
+    monkeypatch.setattr(reproduce.reward_model, "train", fit)
+    monkeypatch.setattr(reproduce, "run_one", lambda cfg: ran.append((cfg.seed, cfg.output[-6:])))
+    monkeypatch.setattr(
+        reproduce, "run_all", lambda jobs, *a: [function(*job) for function, *job in jobs]
+    )
+    monkeypatch.setattr(reproduce, "keep", lambda runs, folder, *a: kept.append((runs, folder)))
+    for name in ("keep_starts", "report"):
+        monkeypatch.setattr(reproduce, name, lambda *a: None)
+    output = str(tmp_path / "r")
+    reproduce.main(ReproduceConfig(output, ("table",), seeds=2, shorten=10))
+    assert ran == [(1, "e/rule"), (2, "e/rule"), (2, "static"), (2, "cooper")]
+    # a shortened run does not touch what whole runs have left
+    assert kept == [(f"{output}/short10", f"{output}/short10/results")]
 
 
 def test_a_run_takes_the_loop_of_its_arm(monkeypatch):
@@ -224,6 +254,31 @@ def test_an_unfinished_run_is_not_kept(tmp_path):
 )
 def test_kinds_of_wrong_completions(completion, expected):
     assert report.kind("1 + 7 - 3 = ?", completion) == expected
+
+
+def test_a_repeated_step_is_not_one_of_the_question():
+    """As a set its steps would be those asked for."""
+    text = r"python x = 1 x += 7 # 8 x += 7 # 15 print \boxed{15}"
+    assert report.kind("1 + 7 + 3 = ?", text) == "steps of another problem"
+
+
+def test_what_became_of_a_run_at_one_length():
+    run = logs.slim(history([0.4] + [0.9] * 20, UP))
+    run["eval/3_numbers"] = FALLS
+    assert report.ended(run) == "" and report.ended(run, "eval/3_numbers") == "hacked"
+    assert report.by_length({5: run}).splitlines()[2] == "| 3 numbers | 0.20 (hacked, best 0.90) |"
+
+
+def test_the_last_column_of_the_table_counts_problems_and_not_lengths():
+    run = logs.slim(history([0.4] + [0.9] * 20, UP))
+    run["eval/4_numbers"] = [0.1] * 21
+    assert "| rule | 0.900 | 0.100 | 0.900 |" in report.table({"rule": {1: run}})
+
+
+def test_arms_without_a_seed_in_common_are_one_clear_line():
+    run = logs.slim(history(FALLS, UP))
+    with pytest.raises(InputError, match="rule, cooper have no seed in common"):
+        report.table({"rule": {1: run}, "cooper": {2: run}})
 
 
 def test_the_figure_of_a_verifier_that_errs(tmp_path):
