@@ -105,20 +105,20 @@ def paired(arms: dict[str, Runs], base: str) -> str:
 def ablations(arms: dict[str, Runs], base: dict[str, Runs]) -> str:
     """Markdown: one row per arm, its seeds singly; `base` holds the arms of the main table.
 
-    Beside them, means over seeds at the end: how often the reward model scores the right one of
-    (right, wrong) completions of a prompt higher, and the p of the difference to Cooper.
+    Beside them, means at the end over the seeds that the arm has: how often the reward model scores
+    the right one of (right, wrong) completions of a prompt higher, and the p of the difference to
+    Cooper.
     """
-    arms = {name: base[name] for name in ("cooper", "static")} | arms
-    rows, seeds = [], shared(arms)
-    for arm, runs in arms.items():
-        found = [last(base["cooper"][seed]) - last(runs[seed]) for seed in seeds]
-        order = [last(runs[seed], "rm/order") for seed in seeds]
+    seeds, rows = sorted(set().union(*arms.values())), []
+    for arm, runs in ({name: base[name] for name in ("cooper", "static")} | arms).items():
+        runs = {seed: runs[seed] for seed in seeds if seed in runs}
+        found = gaps(base["cooper"], runs)
         rows.append(
             [
                 label(arm),
-                *[cell(runs[seed]) for seed in seeds],
-                f"{fmean(last(runs[seed]) for seed in seeds):.2f}",
-                f"{fmean(order):.2f}",
+                *[cell(runs[seed]) if seed in runs else "-" for seed in seeds],
+                f"{fmean(map(last, runs.values())):.2f}",
+                f"{fmean(last(run, 'rm/order') for run in runs.values()):.2f}",
                 f"{sign_flip(found):.2f}" if any(found) else "",
             ]
         )
@@ -252,8 +252,8 @@ def made_texts(logs: str) -> dict[str, str]:
                 made["cooper: ablations"] = ablations(found, arms)
             else:
                 made[f"cooper: {name}"] = every_seed(found)
-            if name == "assistant":
-                made["cooper: assistant paired"] = paired(found, "odd assistant")
+            if base := {"assistant": "odd assistant", "forms": "rule"}.get(name):
+                made[f"cooper: {name} paired"] = paired(found, base)
     if pairs := read_jsonl(Path(logs, "form_pairs.jsonl")):
         made["cooper: form pairs"] = pair_table(pairs)
     return made

@@ -232,6 +232,22 @@ def test_tables_of_runs_written_by_hand(tmp_path, capsys):
         logs.load(kept, "forms")
 
 
+def test_an_ablation_that_lacks_a_seed_keeps_the_others():
+    """A start that missed its marks has no runs; the row goes by the seeds that it has."""
+    run = {
+        "step": [0, 10],
+        "eval/accuracy": [0.4, 0.5],
+        "reward": [None, 0.5],
+        "rm/order": [None, 0.6],
+    }
+    better = run | {"eval/accuracy": [0.4, 0.7]}
+    base = {"cooper": {1: better, 2: better, 3: better}, "static": {1: run, 2: run, 3: run}}
+    found = report.ablations({"blind": {2: run}, "stale": {1: run, 2: better}}, base)
+    assert "seed 3" not in found
+    assert "| blind | - | 0.45 | 0.45 | 0.60 | 1.00 |" in found
+    assert "| stale | 0.45 | 0.55 | 0.50 | 0.60 | 1.00 |" in found
+
+
 def test_an_unfinished_run_is_not_kept(tmp_path):
     write_runs(tmp_path, "table", {"rule": [0.4] + [0.9] * 20, "cooper": [0.4] + [0.9] * 19})
     logs.keep(str(tmp_path), str(tmp_path / "kept"), "table", ["rule", "cooper"])
