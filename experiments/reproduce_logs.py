@@ -30,6 +30,17 @@ LABELS = {
     "paper": "the paper's recipe",
     "four updates": "four updates a step",
     "odd assistant": "four updates, an assistant that keeps oddities",
+    "rollouts": "negatives: rejected completions",
+    "perturb": "negatives: a number changed",
+    "stale pairs": "pairs of the initial policy",
+    "every 2": "updates at every 2nd step",
+    "every 5": "updates at every 5th step",
+    "every 10": "updates at every 10th step",
+    "blind": "reward model without the reference",
+    "blind static": "static, without the reference",
+    "longer static": "static, 400 updates",
+    "swapped static": "static, 400 updates, swapped references",
+    "larger static": "static, 400 updates, 3.9 times the parameters",
 }
 Runs = dict[int, dict[str, list]]  # {seed: {metric: values}} of one arm
 START_METRICS = (

@@ -244,7 +244,7 @@ def test_an_ablation_that_lacks_a_seed_keeps_the_others():
     base = {"cooper": {1: better, 2: better, 3: better}, "static": {1: run, 2: run, 3: run}}
     found = report.ablations({"blind": {2: run}, "stale": {1: run, 2: better}}, base)
     assert "seed 3" not in found
-    assert "| blind | - | 0.45 | 0.45 | 0.60 | 1.00 |" in found
+    assert "| reward model without the reference | - | 0.45 | 0.45 | 0.60 | 1.00 |" in found
     assert "| stale | 0.45 | 0.55 | 0.50 | 0.60 | 1.00 |" in found
 
 

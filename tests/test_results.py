@@ -37,9 +37,8 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 RESULTS = ROOT / "results" / "cooper"
 COOPER_README = (RESULTS / "README.md").read_text(encoding="utf-8")
 TABLE = load(str(RESULTS), "table")
-STARTS = {
-    row["seed"]: row for row in read_jsonl(RESULTS / "starts.jsonl") if row["start"] == "plain"
-}
+EVERY_START = read_jsonl(RESULTS / "starts.jsonl")
+STARTS = {row["seed"]: row for row in EVERY_START if row["start"] == "plain"}
 SAMPLES = read_jsonl(RESULTS / "samples.jsonl")
 
 
@@ -202,6 +201,69 @@ def test_the_papers_recipe_falls_and_the_assistant_that_keeps_oddities_holds():
     ):
         gaps = report.gaps(ASSISTANT[one], ASSISTANT[other])
         assert says(COOPER_README, f"{fmean(gaps):+.2f} (p = {sign_flip(gaps):.3f})")
+
+
+ABLATIONS = load(str(RESULTS), "ablations")
+STATIC_KINDS = {"plain": "static"} | {
+    name: f"{name} static" for name in ("longer", "swapped", "larger")
+}
+
+
+def span(arm):
+    return lowest_and_highest(results(arm, ABLATIONS).values())
+
+
+def falls(arm):
+    return [seed for seed, run in ABLATIONS[arm].items() if report.ended(run)]
+
+
+def test_what_each_change_of_cooper_does():
+    assert {arm: len(falls(arm)) for arm in ABLATIONS if falls(arm)} == {
+        "one pair, one update": 3, "perturb": 4, "every 2": 1, "every 5": 4, "every 10": 5,
+        "blind": 3, "blind static": 3, "longer static": 1, "larger static": 1,
+    }  # fmt: skip
+    for arm, runs in ABLATIONS.items():
+        assert list(runs) == ([1, 3, 4] if "blind" in arm else [1, 2, 3, 4, 5]), arm
+    assert {report.ended(ABLATIONS["perturb"][seed]) for seed in falls("perturb")} == {"hacked"}
+    missed = {row["seed"]: row for row in EVERY_START if row["start"] == "blind.missed"}
+    assert [round(missed[s]["validation/accuracy"], 2) for s in (2, 5)] == [0.85, 0.87]
+    assert {row["steps"] for row in missed.values()} == {400}
+    for runs in (ABLATIONS["blind"], ABLATIONS["blind static"]):
+        assert {report.ended(run) for run in runs.values()} == {"hacked"}
+    five = [results("cooper")[seed] for seed in range(1, 6)]
+    stale = fmean(results("stale pairs", ABLATIONS).values())
+    assert says(COOPER_README, f"{stale:.2f} on average against {fmean(five):.2f}.")
+    assert says(COOPER_README, f"Completions that the rule rejects, {span('rollouts')},")
+
+
+def test_a_static_model_that_reads_the_reference_holds():
+    told, accuracy, ends = [], [], []
+    for start, arm in STATIC_KINDS.items():
+        for row in EVERY_START:
+            if row["start"] == start and row["seed"] <= 5:
+                told.append(row["held_out/swap_accuracy"])
+                accuracy.append(row["held_out/accuracy"])
+                ends.append(last((TABLE if start == "plain" else ABLATIONS)[arm][row["seed"]]))
+    assert len(ends) == 20
+    assert min(e for e, t in zip(ends, told) if t >= 0.365) >= 0.85
+    assert sum(t >= 0.365 for t in told) == 12
+    assert [e > 0.6 for e, t in zip(ends, told) if t < 0.365].count(True) == 1
+    assert says(
+        COOPER_README,
+        f"with the result {rank_correlation(told, ends):.2f}, of held-out accuracy "
+        f"{rank_correlation(accuracy, ends):.2f})",
+    )
+    five = lowest_and_highest([results("cooper")[seed] for seed in range(1, 6)])
+    assert says(COOPER_README, f"ends at {span('swapped static')}, Cooper at {five}.")
+    assert says(README, f"holds as well: {span('swapped static')} on five seeds")
+
+
+def rank_correlation(first, second):
+    """Spearman's; no value comes twice."""
+    ranks = [[sorted(values).index(v) for v in values] for values in (first, second)]
+    n = len(first)
+    assert len(set(first)) == len(set(second)) == n
+    return 1 - 6 * sum((a - b) ** 2 for a, b in zip(*ranks)) / (n * (n * n - 1))
 
 
 # --------------------------------------------------------------------------------------------------
