@@ -36,7 +36,7 @@ reproduce: .venv/ready
 	$(RUN) -m experiments.reproduce --only table $(ARGS)
 
 reproduce-more: reproduce
-	$(RUN) -m experiments.reproduce --only assistant ablations forms verifier $(ARGS)
+	$(RUN) -m experiments.reproduce --only assistant ablations long forms verifier $(ARGS)
 
 # Two runs at a time, one thread each; logs, figures and tables go to results/spurious, the tables
 # also to its README.

@@ -9,6 +9,7 @@ too. A second call does only what is missing. What the runs share was chosen on 
     table       no RL, rule, static reward model, Cooper: ten seeds
     assistant   the paper's recipe with helpers that were taught neat rewrites; what cures it
     ablations   one change of Cooper, or of the reward model that it starts from
+    long        Cooper, and a better static reward model, for 480 steps
     forms       a rule that misses a third of the right answers, by the form they are written in
     verifier    GRPO on a rule that errs: how often, by chance or always on the same answers
 """
@@ -69,6 +70,7 @@ class Start(NamedTuple):
 
 
 NEAT, FORMS = Policy(odd_rewrites=False), Policy("arithmetic:sums")
+LONG = {"steps": 480, "eval_every": 20}
 LAST_NUMBER = {"rule": "last number"}
 LONGER = {"target": None}
 STARTS = {
@@ -142,6 +144,11 @@ EXPERIMENTS = {
             "assistant": Arm(LAST_NUMBER, "forms"),
             "rollouts": Arm(LAST_NUMBER | {"negatives": "rollouts"}, "forms"),
         },
+    ),
+    # four times as long: does the better static model hold?
+    "long": (
+        3,
+        {"cooper": Arm(LONG), "swapped static": Arm(LONG, start="swapped", loop="static")},
     ),
     "verifier": (5, errs("misses") | errs("accepts")),  # beside the rule of "table"
 }

@@ -26,7 +26,7 @@ from support.plots import check_figure
 from support.stats import sign_flip
 from support.tables import check_readme, markdown, renew_file
 
-BESIDE_THE_TABLE = ("assistant", "ablations", "forms", "verifier")
+BESIDE_THE_TABLE = ("assistant", "ablations", "long", "forms", "verifier")
 
 
 def ended(run: dict, name: str = "eval/accuracy") -> str:
