@@ -185,10 +185,19 @@ def stutter(text: str, place: float, times: int) -> str:
     return " ".join(tokens).replace("{ ", "{").replace(" }", "}")
 
 
+def valued(answer: str) -> str:
+    """
+    >>> valued("9"), valued("4 + 5")
+    ('9', '4 + 5 is 9')
+    """
+    return f"{answer} is {sum(map(int, answer.split(' + ')))}" if "+" in answer else answer
+
+
 def judge_example(rng: random.Random, prior: Prior, chains=PLAIN) -> tuple[str, str]:
     """(prompt, completion) of the judge: half of the references agree with the solution.
 
-    The completion is "answer 9 Reference 9 : Yes", with ? for an answer that is not in a box.
+    The completion is "answer 9 Reference 9 : Yes", with ? for an answer that is not in a box; of
+    a sum it names the value too, or the two are hard to compare.
     """
     question = draw_question(rng, chains)
     solution = sampled_solution(question, rng, prior, chains)
@@ -199,5 +208,5 @@ def judge_example(rng: random.Random, prior: Prior, chains=PLAIN) -> tuple[str, 
     reference = chains.form(rng, 1 / 3)(number)
     agrees = answer is not None and equivalent(answer, reference)
     verdict = "Yes" if agrees else "No"
-    said = f"answer {answer or '?'} Reference {reference} : {verdict}"
+    said = f"answer {valued(answer or '?')} Reference {valued(reference)} : {verdict}"
     return prompts.judge_prompt(question, reference, solution), said
