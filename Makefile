@@ -1,7 +1,7 @@
 # make demo   the whole story on a CPU: environment, warm-up, reward model, three arms, figure
 # make test   all tests, in two processes of one thread each
 # make reproduce   Cooper's Table 3 and Figures 3 and 4 in miniature, ten seeds: resumable
-# make reproduce-more   its assistant, ablations, a rule that misses forms, verifiers that err: resumable
+# make reproduce-more   its assistant, ablations, longer runs, a rule that misses forms, verifiers that err: resumable
 # make reproduce-spurious   those of results/spurious, five seeds: resumable
 # Flags reach every stage: make demo ARGS="--seed 1 --output runs/demo1"
 

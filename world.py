@@ -185,28 +185,38 @@ def stutter(text: str, place: float, times: int) -> str:
     return " ".join(tokens).replace("{ ", "{").replace(" }", "}")
 
 
-def valued(answer: str) -> str:
+def value(answer: str) -> int:
+    """What a number or a sum comes to.
+
+    >>> value("9"), value("4 + 5")
+    (9, 9)
     """
-    >>> valued("9"), valued("4 + 5")
-    ('9', '4 + 5 is 9')
+    return sum(map(int, answer.split(" + ")))
+
+
+def with_value(answer: str) -> str:
+    """How the judge names an answer: of a sum it says what it comes to.
+
+    >>> with_value("9"), with_value("4 + 5"), with_value("?")
+    ('9', '4 + 5 is 9', '?')
     """
-    return f"{answer} is {sum(map(int, answer.split(' + ')))}" if "+" in answer else answer
+    return f"{answer} is {value(answer)}" if "+" in answer else answer
 
 
 def judge_example(rng: random.Random, prior: Prior, chains=PLAIN) -> tuple[str, str]:
     """(prompt, completion) of the judge: half of the references agree with the solution.
 
     The completion is "answer 9 Reference 9 : Yes", with ? for an answer that is not in a box; of
-    a sum it names the value too, or the two are hard to compare.
+    a sum it names the value too (without that five of five warm-ups missed the judge's marks).
     """
     question = draw_question(rng, chains)
     solution = sampled_solution(question, rng, prior, chains)
     answer = extract_answer(solution, require_box=True)
     number = rng.randint(0, data.MAX_TOTAL)
     if answer is not None and rng.random() < 0.5:
-        number = sum(map(int, answer.split(" + ")))
+        number = value(answer)
     reference = chains.form(rng, 1 / 3)(number)
     agrees = answer is not None and equivalent(answer, reference)
     verdict = "Yes" if agrees else "No"
-    said = f"answer {valued(answer or '?')} Reference {valued(reference)} : {verdict}"
+    said = f"answer {with_value(answer or '?')} Reference {with_value(reference)} : {verdict}"
     return prompts.judge_prompt(question, reference, solution), said

@@ -53,7 +53,7 @@ def write_pair(rng: random.Random, reference: str, answer: str) -> tuple[Problem
 
 def number_in(text: str) -> int:
     """The number in the box, be it written as a sum."""
-    return sum(map(int, extract_answer(text, require_box=True).split(" + ")))
+    return world.value(extract_answer(text, require_box=True))
 
 
 def order(score, pairs: list[tuple[Problem, str, str]]) -> float:

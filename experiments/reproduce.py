@@ -76,7 +76,7 @@ LONGER = {"target": None}
 STARTS = {
     "plain": Start(),
     # better ones: all 400 updates, where the target takes 20 to 280; with right texts beside a
-    # wrong reference, a quarter of each batch; with four times the parameters
+    # wrong reference, a quarter of each batch; with 3.9 times the parameters
     "longer": Start(changes=LONGER),
     "swapped": Start(changes=LONGER | {"swap_share": 0.25}),
     "larger": Start(changes=LONGER, backbone=Policy(hidden=128)),

@@ -111,6 +111,18 @@ def test_neat_lessons_have_no_oddities(tmp_path, monkeypatch):
     assert len(taught) == 16
 
 
+def test_the_judge_of_sums_compares_the_values_that_it_names():
+    rng, named = random.Random(0), 0
+    for _ in range(200):
+        said = world.judge_example(rng, world.PRIORS["mixed"], data.chains_of("arithmetic:sums"))[1]
+        parts = re.fullmatch(r"answer (.*) Reference (.*) : (Yes|No)", said)
+        answer, reference, verdict = parts.groups()
+        numbers = [side.split(" is ")[-1] for side in (answer, reference)]
+        assert "+" not in "".join(numbers) and (numbers[0] == numbers[1]) == (verdict == "Yes")
+        named += " is " in said
+    assert 50 < named < 150
+
+
 def test_judge_examples_are_balanced_and_true():
     rng = random.Random(0)
     verdicts = []
