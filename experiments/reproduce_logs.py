@@ -30,6 +30,7 @@ LABELS = {
     "paper": "the paper's recipe",
     "four updates": "four updates a step",
     "odd assistant": "four updates, an assistant that keeps oddities",
+    "assistant": "negatives: the assistant's",
     "rollouts": "negatives: rejected completions",
     "perturb": "negatives: a number changed",
     "stale pairs": "pairs of the initial policy",

@@ -255,6 +255,63 @@ def test_a_rule_that_errs_does_little_harm():
     )
 
 
+def test_where_the_rule_misses_forms_cooper_is_not_better():
+    forms = load(str(RESULTS), "forms")
+    means = {arm: fmean(results(arm, forms).values()) for arm in forms}
+    poor = [run for arm, runs in forms.items() if arm != "gold" for run in runs.values()]
+    recall, precision = (
+        [values(run, f"rule/{name}")[1][0] for run in poor] for name in ("recall", "precision")
+    )
+    at_end = [values(run, "rule/recall")[1][-1] for run in forms["rule"].values()]
+    hacked = [report.ended(run) for run in forms["static, judge labels"].values()]
+    below = [row["validation/accuracy"] < 0.88 for row in EVERY_START if "forms" in row["start"]]
+    kept = [row["annotation_kept"] for row in EVERY_START if "forms" in row["start"]]
+    assert len(below) == 15 and sum(below) == 12 and hacked.count("hacked") == 3
+    assert says(
+        COOPER_README,
+        f"it finds {min(recall):.2f} to {max(recall):.2f} of the right",
+        f"{min(precision):.2f} to {max(precision):.2f} of what it accepts is right",
+        f"{means['rule']:.3f} against {means['gold']:.3f}.",
+        f"At the end it finds {min(at_end):.2f} to {max(at_end):.2f} of the right ones",
+        f"it ends {means['rule'] - means['rollouts']:.3f} below it",
+        f"assistant's {means['rule'] - means['assistant']:.3f} below, where one of five is hacked",
+        f"agree on {min(kept):.2f} to {max(kept):.2f} of the samples",
+    )
+    assert [report.ended(run) for run in forms["assistant"].values()].count("hacked") == 1
+    pairs, mixed = {}, {}
+    for row in read_jsonl(RESULTS / "form_pairs.jsonl"):
+        key = row["grader"], row["reference"], row["answer"]
+        pairs.setdefault(key, []).append(row["order"])
+    for (grader, *forms_of), orders in pairs.items():
+        if forms_of != ["number", "number"] and grader != "rule: verifier":
+            mixed[grader, *forms_of] = fmean(orders)
+    exception = mixed.pop(("static, judge labels", "sum", "number"))
+    lowest, highest = min(mixed.values()), max(mixed.values())
+    assert says(
+        COOPER_README,
+        f"all but the verifier are at {lowest:.2f} to {highest:.2f}, after Cooper too",
+        f"is at {exception:.2f} where the reference is a sum",
+    )
+    gap = [results("rule", forms)[seed] - results("rollouts", forms)[seed] for seed in range(1, 6)]
+    assert says(README, f"{fmean(gap):.3f} or more where the rule misses a third by form")
+    assert fmean(gap) < means["rule"] - means["assistant"]
+
+
+def test_every_warm_up_and_reward_model_reached_its_marks_on_one_thread_and_on_two():
+    rows = read_jsonl(RESULTS / "warm_ups.jsonl")
+    assert [(row.pop("threads"), row["seed"]) for row in rows] == [
+        (threads, seed) for threads in (1, 2) for seed in range(1, 11)
+    ]
+    assert rows[:10] == rows[10:] and {row["updates"] for row in rows} == {800}
+    for row in rows:
+        assert row["policy"] >= 0.98 and row["assistant"] >= 0.6
+        assert min(row["judge says Yes"], row["judge says No"]) >= 0.98
+        assert row["validation/accuracy"] >= 0.88 and row["annotation_kept"] > 0.99
+        start = STARTS[row["seed"]]
+        for name in ("validation/accuracy", "held_out/accuracy", "annotation_kept"):
+            assert row[name] == pytest.approx(start[name], abs=0.0011)
+
+
 def test_a_static_model_that_reads_the_reference_holds():
     told, accuracy, ends = [], [], []
     for start, arm in STATIC_KINDS.items():
