@@ -149,7 +149,7 @@ EXPERIMENTS = {
     ),
     # four times as long: does the better static model hold?
     "long": (
-        3,
+        5,
         {"cooper": Arm(LONG), "swapped static": Arm(LONG, start="swapped", loop="static")},
     ),
     "verifier": (5, errs("misses") | errs("accepts")),  # beside the rule of "table"
