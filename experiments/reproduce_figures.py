@@ -7,6 +7,7 @@ from experiments.reproduce_logs import Runs, label, last, shared, values
 from support.plots import finish, pyplot
 
 COLOURS = {"rule": "0.45", "static": "tab:green", "cooper": "tab:blue"}
+COLOURS |= {"swapped static": "tab:green"}
 
 
 def draw(arms: dict[str, Runs], output: str, caption: str = "") -> None:
@@ -45,6 +46,26 @@ def draw(arms: dict[str, Runs], output: str, caption: str = "") -> None:
     for axis in axes:
         axis.set(xlabel="step")
         axis.tick_params(labelleft=True)
+    finish(figure, axes, output, caption, dpi=110)
+
+
+def draw_long(arms: dict[str, Runs], output: str, caption: str = "") -> None:
+    """True accuracy and reward against step: a line a seed, and their mean."""
+    figure, axes = pyplot().subplots(1, 2, figsize=(10, 4), sharey=True)
+    for axis, name in zip(axes, ("eval/accuracy", "reward")):
+        for arm, runs in arms.items():
+            lines = [values(run, name) for run in runs.values()]
+            for line in lines:
+                axis.plot(*line, color=COLOURS[arm], lw=0.8, alpha=0.5)
+            means = [fmean(found) for found in zip(*[line[1] for line in lines])]
+            axis.plot(lines[0][0], means, color=COLOURS[arm], lw=2.6, label=label(arm))
+        axis.axvline(120, color="0.7", lw=0.8, ls=":")
+        axis.set(xlabel="step", ylim=(0, 1.02))
+        axis.tick_params(labelleft=True)
+    axes[0].text(124, 0.04, "the other runs end here", color="0.5", fontsize=8)
+    axes[0].set(title="True accuracy")
+    axes[1].set(title="Reward of the completions")
+    axes[0].legend(loc="center right", frameon=False, fontsize=9)
     finish(figure, axes, output, caption, dpi=110)
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from statistics import fmean
 
 from experiments.forms import pair_table
-from experiments.reproduce_figures import draw, draw_verifier
+from experiments.reproduce_figures import draw, draw_long, draw_verifier
 from experiments.reproduce_logs import Runs, label, last, load, shared, values
 from experiments.three_arms_report import samples_text, three_samples
 from support.errors import InputError
@@ -263,7 +263,9 @@ def report(cfg: ReportConfig) -> None:
     for readme in cfg.readmes:
         check_readme(readme)
     claim_results(Path(cfg.logs), "experiments.reproduce")
-    figure, of_verifier = (str(Path(cfg.logs, name)) for name in ("cooper.png", "verifier.png"))
+    figure, of_verifier, of_long = (
+        str(Path(cfg.logs, name)) for name in ("cooper.png", "verifier.png", "long.png")
+    )
     check_figure(figure)
     made = made_texts(cfg.logs)
     print("\n\n".join(made.values()), end="\n\n")
@@ -272,6 +274,9 @@ def report(cfg: ReportConfig) -> None:
     if Path(cfg.logs, "verifier.jsonl").exists():
         check_figure(of_verifier)
         draw_verifier(load(cfg.logs, "verifier"), arms["rule"], of_verifier, "make reproduce")
+    if Path(cfg.logs, "long.jsonl").exists():
+        check_figure(of_long)
+        draw_long(load(cfg.logs, "long"), of_long, "make reproduce-more")
     for readme in cfg.readmes:
         renew_file(readme, made)
     print(f"figures: {cfg.logs}")

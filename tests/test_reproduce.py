@@ -13,7 +13,7 @@ from experiments import forms, reproduce
 from experiments import reproduce_logs as logs
 from experiments import reproduce_report as report
 from experiments.reproduce import EXPERIMENTS, STARTS, Arm, Policy, ReproduceConfig
-from experiments.reproduce_figures import draw_verifier
+from experiments.reproduce_figures import draw_long, draw_verifier
 from reward_model import RewardModel
 from support.errors import InputError
 from support.jsonl import read_jsonl
@@ -313,6 +313,13 @@ def test_the_figure_of_a_verifier_that_errs(tmp_path):
     found = [logs.load(str(tmp_path / "kept"), name) for name in ("verifier", "table")]
     draw_verifier(found[0], found[1]["rule"], str(tmp_path / "v.png"))
     assert (tmp_path / "v.png").stat().st_size > 10_000
+
+
+def test_the_figure_of_the_long_runs(tmp_path):
+    write_runs(tmp_path, "long", {"cooper": [0.4] + [0.9] * 20, "swapped_static": [0.4, 0.9, 0.7]})
+    logs.keep(str(tmp_path), str(tmp_path / "kept"), "long", ["cooper", "swapped static"])
+    draw_long(logs.load(str(tmp_path / "kept"), "long"), str(tmp_path / "long.png"))
+    assert (tmp_path / "long.png").stat().st_size > 10_000
 
 
 # -- forms ---------------------------------------------------------------------------------------
