@@ -27,6 +27,8 @@ from support.stats import sign_flip
 from support.tables import check_readme, markdown, renew_file
 
 BESIDE_THE_TABLE = ("assistant", "ablations", "long", "forms", "verifier")
+# experiment: the arm that its others are held against
+BASES = {"assistant": "odd assistant", "forms": "rule", "long": "cooper"}
 
 
 def ended(run: dict, name: str = "eval/accuracy") -> str:
@@ -252,7 +254,7 @@ def made_texts(logs: str) -> dict[str, str]:
                 made["cooper: ablations"] = ablations(found, arms)
             else:
                 made[f"cooper: {name}"] = every_seed(found)
-            if base := {"assistant": "odd assistant", "forms": "rule"}.get(name):
+            if base := BASES.get(name):
                 made[f"cooper: {name} paired"] = paired(found, base)
     if pairs := read_jsonl(Path(logs, "form_pairs.jsonl")):
         made["cooper: form pairs"] = pair_table(pairs)

@@ -297,6 +297,39 @@ def test_where_the_rule_misses_forms_cooper_is_not_better():
     assert fmean(gap) < means["rule"] - means["assistant"]
 
 
+def test_four_times_as_long_the_better_static_model_gives_way_on_two_of_five():
+    long = load(str(RESULTS), "long")
+    assert {tuple(runs) for runs in long.values()} == {(1, 2, 3, 4, 5)}
+    assert [run["step"][-1] for runs in long.values() for run in runs.values()] == [480] * 10
+    static, fate = (
+        long["swapped static"],
+        [report.ended(r) for r in long["swapped static"].values()],
+    )
+    assert fate == ["hacked", "hacked", "", "", ""]
+    assert {report.ended(run) for run in long["cooper"].values()} == {""}
+    assert min(results("cooper", long).values()) >= 0.97
+    course = {s: dict(zip(*values(run, "eval/accuracy"))) for s, run in static.items()}
+    assert all((course[1][step] < 0.9) == (step >= 240) for step in range(60, 481, 20))
+    assert [course[2][step] < 0.9 for step in (400, 420, 440, 460, 480)] == [0, 0, 0, 1, 1]
+    score = [values(static[seed], "reward")[1][-1] for seed in (1, 2)]
+    truth = [last(static[seed]) for seed in (1, 2)]
+    assert says(
+        COOPER_README,
+        "their scores end at {:.2f} and {:.2f}, the truth at {:.2f} and {:.2f}".format(
+            *score, *truth
+        ),
+    )
+    cooper = {
+        (step, seed): accuracy
+        for seed, run in long["cooper"].items()
+        for step, accuracy in zip(*values(run, "eval/accuracy"))
+    }
+    lowest = min((a, *key) for key, a in cooper.items() if key[0] > 120)
+    assert lowest == (0.835, 260, 3) and min(cooper[240, 3], cooper[280, 3]) >= 0.99
+    gap = [last(long["cooper"][s]) - last(static[s]) for s in static]
+    assert sign_flip(gap) == 0.125 and sorted(abs(g) < 0.03 for g in gap) == [0, 0, 1, 1, 1]
+
+
 def test_every_warm_up_and_reward_model_reached_its_marks_on_one_thread_and_on_two():
     rows = read_jsonl(RESULTS / "warm_ups.jsonl")
     assert [(row.pop("threads"), row["seed"]) for row in rows] == [
