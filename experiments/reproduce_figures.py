@@ -6,26 +6,33 @@ from statistics import fmean
 from experiments.reproduce_logs import Runs, label, last, shared, values
 from support.plots import finish, pyplot
 
-COLOURS = {"rule": "0.45", "static": "tab:green", "cooper": "tab:blue"}
-COLOURS |= {"swapped static": "tab:green"}
+COLOURS = {
+    "rule": "0.45",
+    "static": "tab:green",
+    "swapped static": "tab:green",
+    "cooper": "tab:blue",
+}
+
+
+def draw_arm(axis, arm: str, runs: Runs, name: str) -> None:
+    """A metric against step: a thin line per seed that has it, a thick one for their mean."""
+    lines = [values(run, name) for run in runs.values() if name in run]
+    for line in lines:
+        axis.plot(*line, color=COLOURS[arm], lw=0.7, alpha=0.45)
+    if lines:
+        means = [fmean(found) for found in zip(*[line[1] for line in lines])]
+        axis.plot(lines[0][0], means, color=COLOURS[arm], lw=2.6, label=label(arm))
 
 
 def draw(arms: dict[str, Runs], output: str, caption: str = "") -> None:
     """The paper's Figure 3, true accuracy and reward against step; beside it the reward model on
     fixed pairs, where its Figure 4 has accuracy on fixed samples: that is dashed, the mean alone.
-
-    A thin line per seed, a thick one for their mean.
     """
     figure, axes = pyplot().subplots(1, 3, figsize=(13, 4), sharey=True)
     panels = ("eval/accuracy", "reward", "rm/held_out_order")
     for arm, runs in arms.items():
         for axis, name in zip(axes, panels):
-            lines = [values(run, name) for run in runs.values() if name in run]
-            for line in lines:
-                axis.plot(*line, color=COLOURS[arm], lw=0.7, alpha=0.45)
-            if lines:
-                means = [fmean(found) for found in zip(*[line[1] for line in lines])]
-                axis.plot(lines[0][0], means, color=COLOURS[arm], lw=2.6, label=label(arm))
+            draw_arm(axis, arm, runs, name)
         if arm == "cooper":
             samples = [values(run, "rm/held_out_accuracy") for run in runs.values()]
             means = [fmean(found) for found in zip(*[line[1] for line in samples])]
@@ -50,15 +57,11 @@ def draw(arms: dict[str, Runs], output: str, caption: str = "") -> None:
 
 
 def draw_long(arms: dict[str, Runs], output: str, caption: str = "") -> None:
-    """True accuracy and reward against step: a line a seed, and their mean."""
+    """True accuracy and reward against step."""
     figure, axes = pyplot().subplots(1, 2, figsize=(10, 4), sharey=True)
     for axis, name in zip(axes, ("eval/accuracy", "reward")):
         for arm, runs in arms.items():
-            lines = [values(run, name) for run in runs.values()]
-            for line in lines:
-                axis.plot(*line, color=COLOURS[arm], lw=0.8, alpha=0.5)
-            means = [fmean(found) for found in zip(*[line[1] for line in lines])]
-            axis.plot(lines[0][0], means, color=COLOURS[arm], lw=2.6, label=label(arm))
+            draw_arm(axis, arm, runs, name)
         axis.axvline(120, color="0.7", lw=0.8, ls=":")
         axis.set(xlabel="step", ylim=(0, 1.02))
         axis.tick_params(labelleft=True)

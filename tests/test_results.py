@@ -258,6 +258,11 @@ def test_a_rule_that_errs_does_little_harm():
 def test_where_the_rule_misses_forms_cooper_is_not_better():
     forms = load(str(RESULTS), "forms")
     means = {arm: fmean(results(arm, forms).values()) for arm in forms}
+
+    def p(arm):
+        rule, other = results("rule", forms), results(arm, forms)
+        return sign_flip([rule[seed] - other[seed] for seed in rule])
+
     poor = [run for arm, runs in forms.items() if arm != "gold" for run in runs.values()]
     recall, precision = (
         [values(run, f"rule/{name}")[1][0] for run in poor] for name in ("recall", "precision")
@@ -271,10 +276,11 @@ def test_where_the_rule_misses_forms_cooper_is_not_better():
         COOPER_README,
         f"it finds {min(recall):.2f} to {max(recall):.2f} of the right",
         f"{min(precision):.2f} to {max(precision):.2f} of what it accepts is right",
-        f"{means['rule']:.3f} against {means['gold']:.3f}.",
+        f"{means['rule']:.3f} against {means['gold']:.3f} (p = {p('gold'):.2f}).",
         f"At the end it finds {min(at_end):.2f} to {max(at_end):.2f} of the right ones",
-        f"it ends {means['rule'] - means['rollouts']:.3f} below it",
-        f"assistant's {means['rule'] - means['assistant']:.3f} below, where one of five is hacked",
+        f"it ends {means['rule'] - means['rollouts']:.3f} below it (p = {p('rollouts')})",
+        f"assistant's {means['rule'] - means['assistant']:.3f} below (p = {p('assistant'):.3f}), "
+        "where one of five is hacked",
         f"agree on {min(kept):.2f} to {max(kept):.2f} of the samples",
     )
     assert [report.ended(run) for run in forms["assistant"].values()].count("hacked") == 1
@@ -292,20 +298,21 @@ def test_where_the_rule_misses_forms_cooper_is_not_better():
         f"all but the verifier are at {lowest:.2f} to {highest:.2f}, after Cooper too",
         f"is at {exception:.2f} where the reference is a sum",
     )
-    gap = [results("rule", forms)[seed] - results("rollouts", forms)[seed] for seed in range(1, 6)]
-    assert says(README, f"{fmean(gap):.3f} or more where the rule misses a third by form")
-    assert fmean(gap) < means["rule"] - means["assistant"]
+    assert says(
+        README,
+        f"misses a third by form it ends at {means['rule']:.3f} all the same, Cooper "
+        f"{means['rule'] - means['rollouts']:.3f} or more below (five seeds, p = {p('rollouts')})",
+    )
+    assert means["assistant"] < means["rollouts"]
 
 
 def test_four_times_as_long_the_better_static_model_gives_way_on_two_of_five():
     long = load(str(RESULTS), "long")
     assert {tuple(runs) for runs in long.values()} == {(1, 2, 3, 4, 5)}
     assert [run["step"][-1] for runs in long.values() for run in runs.values()] == [480] * 10
-    static, fate = (
-        long["swapped static"],
-        [report.ended(r) for r in long["swapped static"].values()],
-    )
-    assert fate == ["hacked", "hacked", "", "", ""]
+    static = long["swapped static"]
+    assert [report.ended(run) for run in static.values()] == ["hacked", "hacked", "", "", ""]
+    assert says(README, "in 480 it is hacked on two of them, Cooper on none")
     assert {report.ended(run) for run in long["cooper"].values()} == {""}
     assert min(results("cooper", long).values()) >= 0.97
     course = {s: dict(zip(*values(run, "eval/accuracy"))) for s, run in static.items()}
