@@ -12,6 +12,7 @@ import json
 import math
 import re
 from pathlib import Path
+from statistics import fmean
 
 from support.errors import InputError
 from support.files import claim_results, read_json, write
@@ -75,7 +76,7 @@ def around(rows: list[dict], name: str, step: int) -> float | None:
     """Mean of a metric over the nine steps around `step`; None where none has it."""
     near = [row[name] for row in rows if name in row and abs(row["step"] - step) <= 4]
     values = [value for value in near if value is not None and not math.isnan(value)]
-    return round(sum(values) / len(values), DIGITS) if step and values else None
+    return round(fmean(values), DIGITS) if step and values else None
 
 
 def keep(runs: str, kept: str, experiment: str, arms: list[str]) -> None:
@@ -158,4 +159,4 @@ def values(run: dict, name: str) -> tuple[list[int], list[float]]:
 def last(run: dict, name: str = "eval/accuracy") -> float:
     """A run's result: the mean of the last three evaluations."""
     found = values(run, name)[1][-3:]
-    return sum(found) / len(found) if found else math.nan
+    return fmean(found) if found else math.nan

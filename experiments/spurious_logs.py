@@ -9,6 +9,7 @@ metrics of that step. `select` takes those of one run out of it, all its seeds:
 
 import json
 from pathlib import Path
+from statistics import fmean
 from typing import NamedTuple
 
 from grpo import GRPOConfig
@@ -58,7 +59,7 @@ def means(rows: list[dict]) -> dict[str, float]:
     for metric in TRAINING_METRICS:
         values = [row[metric] for row in rows if metric in row]
         if values:
-            found[metric] = round(sum(values) / len(values), 5)
+            found[metric] = round(fmean(values), 5)
     return found
 
 

@@ -138,7 +138,7 @@ def test_sampled_scored_trained_and_judged_alike(family, tokenizer, tmp_path):
     folder = save(family, tokenizer, tmp_path / "policy")
     policy, _ = load_policy(folder)
     assert policy.own_logits == (family in OWN_LOGITS)
-    draws = torch.Generator().manual_seed(0)
+    draws = torch.Generator(policy.device).manual_seed(0)
     rollouts = sample(policy, tokenizer, PROBLEMS, 3, 12, generator=draws)
     scored, truth = token_logprobs(policy, rollouts)[0], one_by_one(policy, rollouts)
     assert torch.allclose(scored, rollouts.logp, atol=1e-4)
@@ -325,7 +325,8 @@ def test_experts_that_are_all_but_tied_are_no_reason_to_refuse(tokenizer, tmp_pa
             weights[name] = gate[:1].expand_as(gate) + tied
     save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
     policy, _ = load_policy(folder)
-    rollouts = sample(policy, tokenizer, PROBLEMS, 8, 16, generator=noise)
+    draws = torch.Generator(policy.device).manual_seed(0)
+    rollouts = sample(policy, tokenizer, PROBLEMS, 8, 16, generator=draws)
     apart = (token_logprobs(policy, rollouts)[0] - rollouts.logp).abs().max()
     assert apart > 1e-3, "in float32 the check alone would refuse it"
 

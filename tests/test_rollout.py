@@ -457,6 +457,7 @@ def test_a_saved_policy_loads_with_its_own_tokenizer(untrained, policy, tokenize
     loaded, loaded_tokenizer = rollout.load_policy(untrained)
     text = "7 plus 5 is 12 so \\boxed{12}"
     assert loaded_tokenizer.decode(loaded_tokenizer(text).input_ids) == text
+    loaded.to(policy.device)
     ids = torch.tensor([tokenizer(text).input_ids], device=policy.device)
     assert torch.equal(loaded(input_ids=ids).logits, policy(input_ids=ids).logits)
     assert not loaded.training and loaded(input_ids=ids).logits.isfinite().all()
