@@ -6,14 +6,13 @@
 3 drop those on which the two disagree
 """
 
-import re
 from dataclasses import dataclass
 
 import rewards
+import rules
 from data import training_and_held_out
-from prompts import judge_prompt
+from judge import judge
 from rollout import Rollouts, load_policy, sample, those_that_fit
-from support.chat import within_context
 from support.errors import InputError
 from support.progress import progress, say
 from support.run import torch_rng
@@ -31,34 +30,6 @@ class Example:
 def texts_of(examples: list[Example]):
     """(questions, references, completions)"""
     return tuple(zip(*[(e.question, e.reference, e.completion) for e in examples]))
-
-
-def judge(policy, tokenizer, rollouts: Rollouts, max_new_tokens: int = 8) -> list[int | None]:
-    """Ask an LLM for Yes (1) or No (0) on each rollout, greedily; None where it says neither."""
-    rows = zip(rollouts.problems, rollouts.texts)
-    prompts = [judge_prompt(p.question, p.answer, text) for p, text in rows]
-    # of what is too long to be read the judge says nothing
-    fits = within_context(policy, tokenizer, prompts, max_new_tokens)
-    rows = [i for i, fit in enumerate(fits) if fit]
-    if not rows:
-        return [None] * len(prompts)
-    said = sample(
-        policy, tokenizer, [rollouts.problems[i] for i in rows], 1, max_new_tokens,
-        temperature=0.0, prompts=[prompts[i] for i in rows],
-    )  # fmt: skip
-    verdicts = dict(zip(rows, map(verdict, said.texts)))
-    return [verdicts.get(i) for i in range(len(prompts))]
-
-
-def verdict(text: str) -> int | None:
-    """The last Yes (1) or No (0) of a judge's reply, whatever it thought before.
-
-    >>> verdict("<think>Yes? No.</think> Yes."), verdict("<think>Yes, the answer"), verdict("Maybe")
-    (1, None, None)
-    """
-    said = re.sub(r"<think>.*?(</think>|$)", " ", text, flags=re.DOTALL).rpartition("</think>")[2]
-    words = re.findall(r"\b(yes|no)\b", said.lower())
-    return int(words[-1] == "yes") if words else None
 
 
 def label(rollouts: Rollouts, labels: list) -> list[Example]:
@@ -97,7 +68,7 @@ def make_examples(cfg):
     would flatter the reward model. The problems on which a policy is evaluated (eval_data,
     eval_problems) are in none of the three.
     """
-    rule = rewards.by_rule(rewards.rule_of(cfg.rule))
+    rule = rules.by_rule(rules.rule_of(cfg.rule))
     problems, _ = training_and_held_out(
         cfg.data, cfg.eval_data, cfg.eval_problems, cfg.problems, cfg.seed
     )

@@ -35,6 +35,7 @@ import torch
 
 import grpo
 import rewards
+import rules
 from annotation import Example, label
 from data import draw_problems
 from eval import (
@@ -54,11 +55,15 @@ from support.errors import InputError
 from support.flags import command_line
 from support.optimize import norm_stats, optimizer_step
 from support.run import Run, rng, summary, torch_rng
+from survey import objectives, sampling
+
+HELP = objectives.HELP
 
 
 @dataclass(frozen=True)
 class CooperConfig(GRPOConfig):
     output: str = "runs/cooper"  # folder of this run; one that was interrupted there goes on
+    reward: str = "rm"  # the reward model's score; or a mix, "0.8 rm + 0.2 rule": see rewards.py
     rm_model: str = "runs/demo/rm"  # reward model to start from; of a causal LM the head is new
     neutralise: bool = True  # tags that a text spells stay text; off: the policy can write them
     assistant: str | None = None  # LLM that writes the negatives, frozen; None takes model
@@ -157,9 +162,10 @@ def train(cfg: CooperConfig) -> list[dict]:
 
     Writes cfg.output (see support/run.py). Returns its history, as grpo.train does.
     """
+    cfg = objectives.with_preset(cfg)
     grpo.check(cfg)
-    if cfg.reward != "rule":
-        raise InputError("the reward of Cooper is rm_model: --reward is for grpo.py")
+    if "rm" not in rewards.names_in(cfg.reward):
+        raise InputError(f"reward {cfg.reward!r} does without the reward model: that is grpo.py")
     with Run(cfg) as run:
         learner = grpo.start(cfg)
         policy, tokenizer, optimizer = learner.policy, learner.tokenizer, learner.optimizer
@@ -167,15 +173,17 @@ def train(cfg: CooperConfig) -> list[dict]:
         # draws the head, if rm_model is a causal LM
         torch.manual_seed(cfg.seed)
         rm = RewardModel.load(cfg.rm_model, cfg.neutralise)
-        says = rewards.rule_of(cfg.rule)
-        rule = rewards.by_rule(says)
+        says = rules.rule_of(cfg.rule)
+        rule = rules.by_rule(says)
+        reward = rewards.by_name(cfg.reward, cfg.gamma, rule, rm=rm.reward)
         rm_optimizer = torch.optim.AdamW(rm.model.parameters(), lr=cfg.rm_lr, weight_decay=0.01)
         # without a copy it is only read before training
         asked = cfg.rm_lr > 0 and (cfg.stale_pairs or cfg.negatives == "assistant")
         initial = copy.deepcopy(policy).requires_grad_(False) if asked else policy
         assistant = load_policy(cfg.assistant) if cfg.assistant else (initial, tokenizer)
         watched = held_out_set(learner, assistant, cfg) if cfg.eval_every else None
-        run.resume(policy=policy, optimizer=optimizer, rm=rm.model, rm_optimizer=rm_optimizer)
+        parts = {"policy": policy, "optimizer": optimizer} | learner.extra
+        run.resume(rm=rm.model, rm_optimizer=rm_optimizer, **parts)
         if not run.history:
             run.log({"step": 0} | watch(learner, rm, watched, cfg))
 
@@ -184,17 +192,31 @@ def train(cfg: CooperConfig) -> list[dict]:
             optimizer.param_groups[0]["lr"] = cfg.lr * min(1.0, step / max(cfg.lr_warmup, 1))
 
             # 1 sample
-            problems = draw_problems(learner.problems, N, rng(cfg.seed, "problems", step))
-            rollouts = sample(policy, tokenizer, problems, G, T, cfg.temperature, generator=seeded)
+            draw, heat = rng(cfg.seed, "problems", step), cfg.temperature
+            problems = draw_problems(learner.problems, N, draw, learner.chances)
+            rollouts = sample(learner.writer, tokenizer, problems, G, T, heat, generator=seeded)
 
             # 2 score
-            score = rewards.checked(rm.reward, rollouts)
+            score = rewards.checked(reward, rollouts)
+            if cfg.dynamic_sampling or cfg.overlong:
+                rollouts, score = sampling.replace_and_punish(
+                    rollouts, score, learner, reward, cfg, draw, seeded
+                )
+
+            # what the reward model alone thinks of them
+            alone = cfg.reward == "rm" and not cfg.overlong
+            liked = (score if alone else rewards.checked(rm.reward, rollouts)).cpu()
 
             # 3 advantages
             adv = group_advantages(score.view(N, G), cfg.scale_by_std).flatten()
+            if not objectives.is_plain(cfg):
+                rollouts, adv = objectives.token_advantages(
+                    adv, learner, rollouts, score, reward, cfg, seeded
+                )
 
             # 4 policy update
-            stats = update(policy, optimizer, rollouts, adv, cfg, learner.reference, seeded)
+            now = sampling.adapted(cfg, learner, run.history)
+            stats = update(policy, optimizer, rollouts, adv, now, learner.reference, seeded)
 
             if cfg.rm_lr > 0 and step % cfg.rm_every == 0:
                 draw, source = rng(cfg.seed, "pairs", step), rollouts
@@ -222,8 +244,9 @@ def train(cfg: CooperConfig) -> list[dict]:
             # a rule answers on the CPU
             score, correct = score.cpu(), rewards.rule(rollouts)
             row = {"step": step} | rollout_metrics(rollouts, score, correct, rule) | stats
-            row |= verdict_metrics("rm", score > 0.5, correct) | rm.truncations()
-            row |= {"rm/agreement": agreement(score, correct), "rm/order": order(score, correct, G)}
+            row |= verdict_metrics("rm", liked > 0.5, correct) | rm.truncations()
+            row |= {"rm/agreement": agreement(liked, correct), "rm/order": order(liked, correct, G)}
+            row |= sampling.after_step(learner, rollouts, rule, cfg, step)
             row["step_time"] = time.time() - began
             if evaluation_due(cfg, step):
                 row |= watch(learner, rm, watched, cfg)

@@ -213,11 +213,18 @@ def training_and_held_out(
     return problems, tests
 
 
-def draw_problems(problems: list, count: int, random) -> list:
-    """`count` of the problems; each at most once, unless there are fewer than that."""
+def draw_problems(problems: list, count: int, random, chances=None) -> list:
+    """`count` of the problems; each at most once, unless there are fewer than that.
+
+    chances: how likely each is, in proportion; None: all alike.
+    """
     if len(problems) < count:
-        return random.choices(problems, k=count)
-    return random.sample(problems, count)
+        return random.choices(problems, chances, k=count)
+    if chances is None:
+        return random.sample(problems, count)
+    # an exponential race: the first to come in is each with its chance
+    race = [random.expovariate(chance) for chance in chances]
+    return [problems[i] for i in sorted(range(len(problems)), key=race.__getitem__)[:count]]
 
 
 # --------------------------------------------------------------------------------------------------

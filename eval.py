@@ -29,6 +29,7 @@ from support.flags import command_line
 from support.progress import progress
 from support.run import due, torch_rng
 from support.stats import t95
+from survey.process import steps_taken
 
 
 def pass_at_k(n: int, c: int, k: int) -> float:
@@ -131,11 +132,13 @@ def rollout_metrics(rollouts, reward: torch.Tensor, correct: torch.Tensor, rule)
     rule: the reward function that training takes for right.
     """
     groups = reward.view(-1, rollouts.group_size)
+    with_steps, wrong = ((x * correct.cpu()).sum().item() for x in steps_taken(rollouts))
     return verdict_metrics("rule", rule(rollouts), correct) | {
         "reward": reward.mean().item(),
-        "reward_std": groups.double().std(1).mean().item(),
+        "reward_std": groups.double().std(1, correction=min(1, groups.shape[1] - 1)).mean().item(),
         "frac_reward_zero_std": (groups == groups[:, :1]).all(1).float().mean().item(),
         "accuracy": correct.mean().item(),
+        "right_with_wrong_step": wrong / with_steps if with_steps else math.nan,
         "code": rewards.python(rollouts).mean().item(),
         "completions/mean_length": rollouts.mask.sum(1).mean().item(),
         "completions/clipped_ratio": rollouts.truncated.float().mean().item(),
@@ -203,7 +206,11 @@ def eval_metrics(learner, cfg) -> dict:
         "eval/code": sampled["code"],
         "eval/boxed": sampled["boxed"],
         "training_problems": len(learner.problems),
-    } | {f"eval/{name}": sampled[name] for name in benchmarks(learner.held_out)}
+    } | {
+        f"eval/{name}": sampled[name]
+        for name in (*benchmarks(learner.held_out), *(key for key in sampled if "pass@" in key))
+        if name != "pass@1"  # the accuracy
+    }
 
 
 # --------------------------------------------------------------------------------------------------

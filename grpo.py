@@ -29,7 +29,6 @@ Two calls lead from the loop to the formula: train > update > policy_loss.
 N prompts, G completions each, B = N*G rows, P prompt length, T completion length, V vocabulary.
 """
 
-import copy
 import math
 import time
 from dataclasses import dataclass
@@ -37,21 +36,24 @@ from typing import Literal
 
 import torch
 
-import labels
 import rewards
-from data import draw_problems, training_and_held_out
+import rules
+from data import draw_problems
 from eval import eval_metrics, evaluation_due, rollout_metrics
-from rollout import load_policy, sample, those_that_fit, token_logprobs
-from support.checks import ABOVE_0, check_settings
+from judge import Judge
+from learner import check, start
+from rollout import sample, token_logprobs
 from support.errors import InputError
 from support.flags import command_line
 from support.optimize import norm_stats, optimizer_step
-from support.progress import say
 from support.run import Run, rng, summary, torch_rng
+from survey import objectives, sampling
+
+HELP = objectives.HELP
 
 
 @dataclass(frozen=True)
-class GRPOConfig:
+class GRPOConfig(objectives.Switches):
     model: str = "runs/demo/policy"  # policy to start from: Hugging Face folder or hub name
     system: str | None = None  # system prompt; None leaves it to the model's chat template
     chat: str | None = None  # "plain" for a base model, or JSON: {"enable_thinking": false}
@@ -59,7 +61,7 @@ class GRPOConfig:
     eval_data: str | None = None  # evaluation problems; None takes the test split of data
     output: str = "runs/grpo"  # folder of this run; one that was interrupted there goes on
     reward: str = "rule"  # rule, random, majority, ...: see rewards.py; or "rule and not python"
-    rule: str = "verifier"  # what training takes for right: see rewards.rule_of
+    rule: str = "verifier"  # what training takes for right: see rules.rule_of
     gamma: float = 0.5  # chance of a reward of 1 under "random"
     votes: int = 64  # samples of the initial policy per label, for "majority" and "incorrect"
     train_problems: int | None = None  # size of the training set; None is all, 2000 of arithmetic
@@ -166,6 +168,8 @@ def policy_loss(logp, logp_old, adv, mask, cfg, logp_ref=None, normaliser=None, 
     low, high = clip_bounds(cfg)
     ratio = torch.exp(logp - logp_old)
     objective = torch.minimum(ratio * adv, ratio.clamp(low, high) * adv)
+    if (cfg.weight, cfg.clip) != ("token", "min"):
+        objective, ratio = objectives.surrogate(logp, logp_old, adv, mask, cfg, (low, high))
     stats = {"ratio": ratio, "token_prob": logp.exp()}
     if cfg.kl_coef:
         stats["kl"] = kl_estimate(logp, logp_ref, cfg.kl_estimator)
@@ -175,7 +179,8 @@ def policy_loss(logp, logp_old, adv, mask, cfg, logp_ref=None, normaliser=None, 
     weight = mask / mask.sum(1, keepdim=True).clamp(min=1) if cfg.loss_norm == "sequence" else mask
     loss = -(objective * weight).sum() / (normaliser or loss_normaliser(mask, cfg))
 
-    below, above = (ratio < low) & (adv < 0), (ratio > high) & (adv > 0)
+    cut = cfg.clip == "weight"  # whatever the sign of A
+    below, above = (ratio < low) & ((adv < 0) | cut), (ratio > high) & ((adv > 0) | cut)
     stats |= {"clip_ratio/low_mean": below, "clip_ratio/high_mean": above}
     stats |= {"clip_ratio/region_mean": below | above}
     stats |= {} if entropy is None else {"entropy": entropy}
@@ -185,12 +190,14 @@ def policy_loss(logp, logp_old, adv, mask, cfg, logp_ref=None, normaliser=None, 
 
 @torch.enable_grad()
 def update(policy, optimizer, rollouts, adv, cfg, reference=None, generator=None) -> dict:
-    """Stage 4: `inner_epochs` passes over the rollouts, `minibatches` updates per pass; adv: [B].
+    """Stage 4: `inner_epochs` passes over the rollouts, `minibatches` updates per pass.
 
+    adv: [B], or [B, T] for one per token.
     Returns the stats of policy_loss as means over the tokens of all updates, those of norm_stats,
     which raises InputError if no update could be applied, and how far sampler and trainer differ.
     """
     sums, tokens, norms, distances = {}, 0.0, [], []
+    adv = adv.view(len(adv), -1)  # [B, 1] or [B, T]
     for _ in range(cfg.inner_epochs):
         order = torch.randperm(len(adv), generator=generator, device=adv.device)
         for minibatch in order.tensor_split(cfg.minibatches):
@@ -200,12 +207,13 @@ def update(policy, optimizer, rollouts, adv, cfg, reference=None, generator=None
                 minibatch = minibatch[rollouts.mask[minibatch].sum(1).argsort(stable=True)]
             for rows in minibatch.split(cfg.micro_batch or len(minibatch)):
                 part, logp_ref = rollouts.rows(rows), None
+                part_adv = adv[rows][:, : part.mask.shape[1]]
                 logp, entropy = token_logprobs(policy, part, cfg.temperature)
                 if reference is not None:
                     with torch.no_grad():
                         logp_ref, _ = token_logprobs(reference, part, cfg.temperature)
                 loss, stats = policy_loss(
-                    logp, part.logp, adv[rows], part.mask, cfg, logp_ref, normaliser, entropy
+                    logp, part.logp, part_adv, part.mask, cfg, logp_ref, normaliser, entropy
                 )
                 loss.backward()
                 count = part.mask.sum().item()
@@ -225,59 +233,21 @@ def update(policy, optimizer, rollouts, adv, cfg, reference=None, generator=None
 # The loop
 
 
-@dataclass
-class Learner:
-    """What a run trains and on what."""
-
-    policy: torch.nn.Module
-    tokenizer: object
-    optimizer: torch.optim.Optimizer
-    reference: torch.nn.Module | None  # the frozen start, only where kl_coef asks for it
-    problems: list
-    held_out: list  # problems of the evaluation, never trained on
-
-
-def check(cfg: GRPOConfig, **ranges) -> None:
-    """Raise InputError for settings that make no sense, see support/checks.py."""
-    check_settings(cfg, temperature=(ABOVE_0, None), **ranges)
-    if cfg.minibatches > (rows := cfg.prompts * cfg.group_size):
-        raise InputError(f"minibatches must be between 1 and the {rows} completions of a step")
-
-
-def start(cfg: GRPOConfig) -> Learner:
-    """Load the policy and the problems. Raises InputError."""
-    sources = cfg.data, cfg.eval_data, cfg.eval_problems
-    problems, held_out = training_and_held_out(*sources, seed=cfg.seed)
-    if (cfg.train_problems or 0) > len(problems):
-        raise InputError(f"train_problems={cfg.train_problems}, but there are {len(problems)}")
-    if cfg.train_problems is not None:
-        problems = rng(cfg.seed, "training set").sample(problems, cfg.train_problems)
-    policy, tokenizer = load_policy(cfg.model, system=cfg.system, chat=cfg.chat)
-    say(policy.checked)
-    problems, held_out = those_that_fit(policy, tokenizer, cfg.max_new_tokens, problems, held_out)
-    return Learner(
-        policy=policy,
-        tokenizer=tokenizer,
-        optimizer=torch.optim.AdamW(policy.parameters(), lr=cfg.lr, weight_decay=cfg.weight_decay),
-        reference=copy.deepcopy(policy).requires_grad_(False) if cfg.kl_coef else None,
-        problems=labels.problems_for(cfg, policy, tokenizer, problems),
-        held_out=held_out,
-    )
-
-
 def train(cfg: GRPOConfig, reward=None) -> list[dict]:
     """GRPO on `reward(rollouts) -> [B]`; default: the function of rewards.py that cfg.reward names.
 
     Writes cfg.output (see support/run.py), returns its history: a dict per step, 0 is the start.
     """
+    cfg = objectives.with_preset(cfg)
     check(cfg)
-    rule = rewards.by_rule(rewards.rule_of(cfg.rule))
-    reward = reward or rewards.by_name(cfg.reward, cfg.gamma, rule)
+    rule = rules.by_rule(rules.rule_of(cfg.rule))
+    judge = Judge(cfg.model, cfg.system, cfg.chat, cfg.judge_max_new_tokens)
+    reward = reward or rewards.by_name(cfg.reward, cfg.gamma, rule, judge=judge)
     with Run(cfg, reward) as run:
         learner = start(cfg)
         policy, tokenizer, optimizer = learner.policy, learner.tokenizer, learner.optimizer
         N, G, T = cfg.prompts, cfg.group_size, cfg.max_new_tokens
-        run.resume(policy=policy, optimizer=optimizer)
+        run.resume(policy=policy, optimizer=optimizer, **learner.extra)
         if not run.history:
             run.log({"step": 0} | eval_metrics(learner, cfg))
 
@@ -286,21 +256,32 @@ def train(cfg: GRPOConfig, reward=None) -> list[dict]:
             optimizer.param_groups[0]["lr"] = cfg.lr * min(1.0, step / max(cfg.lr_warmup, 1))
 
             # 1 sample
-            problems = draw_problems(learner.problems, N, rng(cfg.seed, "problems", step))
-            rollouts = sample(policy, tokenizer, problems, G, T, cfg.temperature, generator=seeded)
+            draw, heat = rng(cfg.seed, "problems", step), cfg.temperature
+            problems = draw_problems(learner.problems, N, draw, learner.chances)
+            rollouts = sample(learner.writer, tokenizer, problems, G, T, heat, generator=seeded)
 
             # 2 score
             score = rewards.checked(reward, rollouts)
+            if cfg.dynamic_sampling or cfg.overlong:
+                rollouts, score = sampling.replace_and_punish(
+                    rollouts, score, learner, reward, cfg, draw, seeded
+                )
 
             # 3 advantages
             adv = group_advantages(score.view(N, G), cfg.scale_by_std).flatten()
+            if not objectives.is_plain(cfg):
+                rollouts, adv = objectives.token_advantages(
+                    adv, learner, rollouts, score, reward, cfg, seeded
+                )
 
             # 4 policy update
-            stats = update(policy, optimizer, rollouts, adv, cfg, learner.reference, seeded)
+            now = sampling.adapted(cfg, learner, run.history)
+            stats = update(policy, optimizer, rollouts, adv, now, learner.reference, seeded)
 
             # 8 log / eval (5-7 are Cooper's)
             correct = rewards.rule(rollouts)
             row = {"step": step} | rollout_metrics(rollouts, score, correct, rule) | stats
+            row |= sampling.after_step(learner, rollouts, rule, cfg, step)
             row["step_time"] = time.time() - began
             if evaluation_due(cfg, step):
                 row |= eval_metrics(learner, cfg)

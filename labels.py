@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from data import Problem
-from rewards import REWARDS, label, majority_vote, terms
+from rewards import REWARDS, label, majority_vote, names_in
 from rollout import sample
 from support.errors import InputError
 from support.files import fingerprints, read_json, write
@@ -61,12 +61,12 @@ def labelled(cfg, policy, tokenizer, problems: list[Problem]) -> list[Problem]:
 
 
 def needs_labels(name: str) -> bool:
-    return any(REWARDS[base] is label for base, _ in terms(name))
+    return any(REWARDS[base] is label for base in names_in(name))
 
 
 def training_problems(name: str, problems: list[Problem], random) -> list[Problem]:
     """What the reward of that name trains on; with labels, if needs_labels. Raises InputError."""
-    names = {base for base, _ in terms(name)}
+    names = names_in(name)
     if "incorrect" in names:
         problems = [p for p in problems if not equivalent(p.label, p.answer)]
     if "one_shot" in names:

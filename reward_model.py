@@ -194,7 +194,7 @@ class RewardModelConfig:
     eval_problems: int = 200  # how many those are
     output: str = "runs/demo/rm"  # folder of the reward model
     problems: int = 1000  # problems sampled; a tenth is for validation, a tenth held out
-    rule: str = "verifier"  # what annotation takes for right, see rewards.rule_of; measuring: never
+    rule: str = "verifier"  # what annotation takes for right, see rules.rule_of; measuring: never
     labels: Literal["both", "rule", "judge"] = "both"  # kept where both agree; or of one of them
     reference: bool = True  # the reward model reads it
     group_size: int = 8  # completions per problem

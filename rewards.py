@@ -15,13 +15,21 @@ same loop. Here are those of Spurious Rewards (arXiv:2506.10947, section 2 and a
     no_repetition   no phrase comes ten times in a row               every problem
     random          a coin of chance gamma says so                   every problem
 
+and others that the survey names (arXiv:2509.08827, section 3.1):
+
+    judge           a frozen LLM, the initial policy, says Yes       judge.py
+    confidence      how sure the policy was of its tokens            confidence.py
+    negative_entropy, self_certainty: the same, measured otherwise
+    length          the shorter of its group, if right               here
+    rm              the reward model's score                         cooper.py
+
 Votes are taken before training (labels.py) unless a data file brings a "label" with each. Names
-combine: "rule and not python" is rule * (1 - python). What differs from the paper: an answer counts
-only in a box, since that is what the prompt asks for (its grader also takes the last number of a
-text); the one problem is drawn by seed; ttrl trains on training problems, not on the test's.
+combine: "rule and not python" is rule * (1 - python), "0.8 rule + 0.2 format" a weighted sum. What
+differs from the paper: an answer counts only in a box, since that is what the prompt asks for (its
+grader also takes the last number of a text); the one problem is drawn by seed; ttrl trains on
+training problems, not on the test's.
 """
 
-import hashlib
 import re
 from collections import Counter
 from functools import partial
@@ -30,18 +38,15 @@ import numpy as np
 import torch
 
 from rollout import Rollouts
+from rules import by_rule, proved
 from support.errors import InputError
+from survey.confidence import confidence, negative_entropy, self_certainty
 from verifier import equivalent, extract_answer, verify
 
 
 def rule(rollouts: Rollouts) -> torch.Tensor:
     r"""1 where the last \boxed{} equals the reference. The prompt asks for a box: without, 0."""
     return by_rule(proved)(rollouts)
-
-
-def proved(text: str, problem) -> bool:
-    """The verifier: what evaluation goes by, and the rule of training unless it is to err."""
-    return verify(text, problem.answer, require_box=True)
 
 
 def label(rollouts: Rollouts) -> torch.Tensor:
@@ -94,6 +99,20 @@ def coin(rollouts: Rollouts, gamma: float = 0.5) -> torch.Tensor:
     return (coins < gamma).float().cpu()
 
 
+def length(rollouts: Rollouts, rule=rule) -> torch.Tensor:
+    """Kimi k1.5's length reward (arXiv:2501.12599, section 2.3.3): within a group
+
+        l = 1/2 - (length - shortest) / (longest - shortest),   right: l,   wrong: min(0, l)
+
+    and 0 where all are of one length. Meant to be added, as in "rule + 0.5 length".
+    """
+    lengths = rollouts.mask.sum(1).cpu().view(-1, rollouts.group_size)
+    shortest, longest = lengths.amin(1, keepdim=True), lengths.amax(1, keepdim=True)
+    rank = 0.5 - (lengths - shortest) / (longest - shortest).clamp(min=1)
+    rank = rank.masked_fill(longest == shortest, 0.0).flatten()
+    return torch.where(rule(rollouts) > 0, rank, rank.clamp(max=0.0))
+
+
 REWARDS = {
     "rule": rule,
     "one_shot": rule,
@@ -104,7 +123,17 @@ REWARDS = {
     "python": python,
     "no_repetition": no_repetition,
     "random": coin,
+    "judge": None,  # needs a model: see by_name
+    "confidence": confidence,
+    "negative_entropy": negative_entropy,
+    "self_certainty": self_certainty,
+    "length": length,
+    "rm": None,  # likewise
 }
+
+
+# they read nothing but the policy's probabilities
+UNSUPERVISED = ("confidence", "negative_entropy", "self_certainty")
 
 
 def __getattr__(name: str):
@@ -138,106 +167,61 @@ def checked(reward, rollouts: Rollouts) -> torch.Tensor:
 
 
 # --------------------------------------------------------------------------------------------------
-# A rule that errs
-
-
-def same_text(text: str, problem) -> bool:
-    return extract_answer(text, require_box=True) == problem.answer
-
-
-def last_number(text: str, problem) -> bool:
-    found, wanted = (
-        re.findall(r"\d+", side or "")
-        for side in (extract_answer(text, require_box=True), problem.answer)
-    )
-    return bool(found and wanted) and found[-1] == wanted[-1]
-
-
-RULES = {"verifier": proved, "same text": same_text, "last number": last_number}
-
-
-def rule_of(spec: str):
-    """The rule that training goes by, `rule(text, problem) -> bool`, of a field `rule`.
-
-    "verifier"       the whole verifier: `proved`
-    "same text"      the answer in the box is the reference, character by character
-    "last number"    the last number in the box is the last of the reference
-    "verifier, misses 0.3, accepts 0.1"    it rejects 0.3 of what is right, accepts 0.1 of what is
-                     wrong: by chance, but always alike for the same text
-    "verifier, misses 0.3 by answer"       it always errs where the box holds certain answers
-
-    Evaluation goes by the verifier whatever this says. Raises InputError.
-    """
-    number = r"(0\.\d+|0|1)"
-    names, errors = "|".join(RULES), rf"(?:, misses {number})?(?:, accepts {number})?( by answer)?"
-    match = re.fullmatch(f"({names}){errors}", spec)
-    if not match:
-        raise InputError(
-            f"no rule {spec!r}: name one of {', '.join(RULES)}, perhaps with ', misses 0.3', "
-            "', accepts 0.1' and ' by answer' behind it, in this order"
-        )
-    base = RULES[match[1]]
-    misses, accepts = float(match[2] or 0), float(match[3] or 0)
-    if misses == accepts == 0:
-        return base
-
-    def erring(text, problem) -> bool:
-        answer = extract_answer(text, require_box=True)
-        if answer is None:
-            return False
-        seen = answer if match[4] else f"{problem.question} {text}"
-        right = base(text, problem)
-        # sha256 and not a checksum: texts that differ in a digit must not be alike
-        digest = hashlib.sha256(f"{right} {seen}".encode()).digest()
-        errs = int.from_bytes(digest[:4], "big") / 2**32 < (misses if right else accepts)
-        return right != errs
-
-    return erring
-
-
-def by_rule(says):
-    """The reward of a rule that says yes or no to one (text, problem)."""
-
-    def rule(rollouts: Rollouts) -> torch.Tensor:
-        return torch.tensor([float(says(t, p)) for t, p in zip(rollouts.texts, rollouts.problems)])
-
-    return rule
-
-
-# --------------------------------------------------------------------------------------------------
 # Names
 
 
-def terms(name: str) -> list[tuple[str, bool]]:
-    """ "rule and not python" -> [("rule", True), ("python", False)]. Raises InputError."""
+def parse(spec: str) -> list[tuple[float, list[tuple[str, bool]]]]:
+    """A sum of products: (weight, [(name, wanted), ...]) of each. Raises InputError.
+
+    >>> parse("0.8 rule and not python + 0.2 format")
+    [(0.8, [('rule', True), ('python', False)]), (0.2, [('format', True)])]
+    """
     found = []
-    for term in name.split(" and "):
-        base = term.strip().removeprefix("not ").strip()
-        if base not in REWARDS:
-            raise InputError(
-                f"no reward called {base!r}: choose from {', '.join(REWARDS)}, "
-                'or combine them as in "rule and not python"'
-            )
-        found.append((base, not term.strip().startswith("not ")))
+    for product in spec.split(" + "):
+        weight, _, names = product.strip().partition(" ")
+        if not re.fullmatch(r"-?\d*\.?\d+", weight):
+            weight, names = "1", product
+        terms = []
+        for term in names.split(" and "):
+            base = term.strip().removeprefix("not ").strip()
+            if base not in REWARDS:
+                raise InputError(
+                    f"no reward called {base!r}: choose from {', '.join(REWARDS)}, or combine "
+                    'them as in "rule and not python" or "0.8 rule + 0.2 format"'
+                )
+            terms.append((base, not term.strip().startswith("not ")))
+        found.append((float(weight), terms))
     return found
 
 
-def by_name(name: str, gamma: float = 0.5, rule=rule):
+def names_in(spec: str) -> set[str]:
+    return {name for _, terms in parse(spec) for name, _ in terms}
+
+
+def by_name(name: str, gamma: float = 0.5, rule=rule, **more):
     """The reward function of a name or combination of names.
 
-    gamma: of "random". rule: what "rule" and "one_shot" go by, a reward function.
+    gamma: of "random". rule: what "rule" and "one_shot" go by, a reward function. more: further
+    reward functions by name.
     """
     if not 0 <= gamma <= 1:
         raise InputError(f"gamma must be between 0 and 1, not {gamma}")
-    functions = REWARDS | {"random": partial(coin, gamma=gamma)}
-    functions |= {"rule": rule, "one_shot": rule}
-    parts = [(functions[base], wanted) for base, wanted in terms(name)]
+    functions = REWARDS | {"random": partial(coin, gamma=gamma)} | more
+    functions |= {"rule": rule, "one_shot": rule, "length": partial(length, rule=rule)}
+    if lacking := [base for base in names_in(name) if functions[base] is None]:
+        raise InputError(
+            f"reward {lacking[0]!r} needs a model: grpo.py has the judge, cooper.py rm"
+        )
+    products = [(w, [(functions[base], wanted) for base, wanted in ts]) for w, ts in parse(name)]
 
     def reward(rollouts: Rollouts) -> torch.Tensor:
-        total = torch.ones(len(rollouts.texts))
-        for function, wanted in parts:
-            value = function(rollouts)
-            total = total * (value if wanted else 1 - value)
+        total = torch.zeros(len(rollouts.texts))
+        for weight, terms in products:
+            product = torch.full_like(total, weight)
+            for function, wanted in terms:
+                value = function(rollouts).cpu()
+                product = product * (value if wanted else 1 - value)
+            total = total + product
         return total
 
     return reward

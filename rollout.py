@@ -49,6 +49,7 @@ class Rollouts:
     problems: list[Problem]  # B, each repeated group_size times
     group_size: int
     generator: torch.Generator | None = None  # the sampler's; the reward "random" goes on with it
+    policy: torch.nn.Module | None = None  # who wrote them; rewards of confidence ask it
 
     def rows(self, index: torch.Tensor) -> "Rollouts":
         """The rows `index` [b], without the padding columns that none of them needs."""
@@ -156,10 +157,13 @@ def sample(
     top_p: float = 1.0,
     generator: torch.Generator | None = None,
     prompts: list[str] | None = None,
+    prefixes: list[list[int]] | None = None,
 ) -> Rollouts:
     """`group_size` completions of each problem -> Rollouts of len(problems) * group_size rows.
 
     prompts: messages in place of "solve this", one per problem, for the assistant and the judge.
+    prefixes: token ids that each completion begins with. They count as part of the prompt, but
+    the texts have them.
     Raises InputError: settings or prompts that cannot be sampled, logits that are not finite.
     """
     if not (temperature >= 0 and 0 < top_p <= 1 and max_new_tokens >= 1 and group_size >= 1):
@@ -168,7 +172,8 @@ def sample(
             f"not {temperature}, {top_p}, {max_new_tokens} and {group_size}"
         )
     messages = prompts or [solve_prompt(problem.question) for problem in problems]
-    rows, pad = [chat_ids(tokenizer, m) for m in messages], pad_id(policy, tokenizer)
+    begun, pad = prefixes or [[] for _ in problems], pad_id(policy, tokenizer)
+    rows = [chat_ids(tokenizer, m) + prefix for m, prefix in zip(messages, begun)]
     check_prompts(policy, rows, max_new_tokens)
     ids, mask = left_pad(rows, pad, policy.device)
     with autocast():
@@ -188,7 +193,8 @@ def sample(
             "training has diverged (a lower lr?)"
         )
     inside = torch.arange(completion.shape[1], device=ids.device) < count[:, None]  # [B, T]
-    tokens = [row[:n] for row, n in zip(completion.tolist(), count.tolist())]
+    begun = [prefix for prefix in begun for _ in range(group_size)]
+    tokens = [p + row[:n] for p, row, n in zip(begun, completion.tolist(), count.tolist())]
     return Rollouts(
         prompt_ids=ids.repeat_interleave(group_size, 0),
         prompt_mask=mask.repeat_interleave(group_size, 0),
@@ -200,6 +206,7 @@ def sample(
         problems=[problem for problem in problems for _ in range(group_size)],
         group_size=group_size,
         generator=generator,
+        policy=policy,
     )
 
 

@@ -20,8 +20,8 @@ import torch
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
-from annotation import verdict
 from data import MAX_TOTAL, Chains, Problem, chains_of
+from judge import verdict
 from prompts import JUDGE, REWRITE, SOLVE, solve_prompt
 from rollout import sample
 from support.checks import check_settings
@@ -147,14 +147,14 @@ def marks(policy, tokenizer, prior: Prior, chains: Chains, count: int = 256) -> 
     for strategy in ("words", "python"):
         for question in (draw_question(random, chains) for _ in range(count // 2)):
             rows.append((solve_prompt(question), write_solution(question, strategy, random)))
-    ids, labels = encode(tokenizer, rows)
+    ids, labels = (found.to(policy.device) for found in encode(tokenizer, rows))
     wrong = policy(input_ids=ids).logits.argmax(-1)[:, :-1] != ids[:, 1:]
-    before_totals = torch.tensor(tokenizer("is #", add_special_tokens=False).input_ids)
+    before_totals = torch.tensor(tokenizer("is #", add_special_tokens=False).input_ids).to(ids)
     wrong &= torch.isin(ids[:, :-1], before_totals) & (labels[:, 1:] != -100)
     found = {"policy": 1 - wrong.any(1).float().mean().item()}
 
     def say(prompts, temperature):
-        nobody, generator = [Problem("", "")] * len(prompts), torch_rng("cpu", 0, "marks")
+        nobody, generator = [Problem("", "")] * len(prompts), torch_rng(policy.device, 0, "marks")
         return sample(policy, tokenizer, nobody, 1, 64, temperature, 1.0, generator, prompts).texts
 
     prompts = [rewrite_example(random, prior, chains)[0] for _ in range(count)]

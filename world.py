@@ -10,7 +10,7 @@ laptop can show it, this file writes such a prior. Problems are chains of sums
 
 and some without the \boxed{}. A mistake is a *slip*, any other number, which a policy that grows
 more confident makes less often; or a *habit*, the last operation left out, which it makes more
-often where most solutions do.
+often where most solutions do. A *typo* names the other operation beside the right result.
 
 The same model learns two other roles of Cooper, each behind its instruction: the *assistant*, which
 rewrites a correct solution into a wrong one, and the *judge*, which names both answers before it
@@ -36,6 +36,7 @@ class Strategy:
     share: float  # of the solutions
     slip: float  # chance of a wrong result: of the whole sum for guess, of each step otherwise
     habit: float = 0.0  # chance that the last operation is left out
+    typo: float = 0.0  # chance that a step names the other operation, though its result is right
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,12 @@ PRIORS = {
         guess=Strategy(share=0.50, slip=0.90),
         words=Strategy(share=0.20, slip=0.15),
         python=Strategy(share=0.30, slip=0.04),
+    ),
+    # right answers under wrong steps: what a reward for the answer alone cannot see
+    "careless": Prior(
+        guess=Strategy(share=0.50, slip=0.90),
+        words=Strategy(share=0.20, slip=0.15, typo=0.2),
+        python=Strategy(share=0.30, slip=0.04, typo=0.2),
     ),
     # code common and accurate
     "qwen_math": Prior(
@@ -91,13 +98,14 @@ PRIORS = {
 
 def write_solution(
     question: str, strategy: str, rng: random.Random, error=0.0, slip=None, box=True, short=False,
-    form=str,
+    typo=0.0, form=str,
 ):  # fmt: skip
     r"""One solution text. A miswritten result is carried on: later steps build on it.
 
     error: chance that a result is off. slip: index of a step that is certainly off; one past the
     last step it is the answer, which then contradicts the steps. short: leave out the last
-    operation. form: how the final answer is written, see Chains.form.
+    operation. typo: chance that a step names the other operation, before the right result. form:
+    how the final answer is written, see Chains.form.
 
     >>> write_solution("7 + 5 - 3 = ?", "words", random.Random(0))
     '7 plus 5 is 12 minus 3 is 9 so \\boxed{9}'
@@ -114,6 +122,8 @@ def write_solution(
         if i == slip or rng.random() < error:
             total = rng.choice([t for t in range(data.MAX_TOTAL + 1) if t != total])
         total = min(max(total, 0), data.MAX_TOTAL)
+        if typo and rng.random() < typo:
+            op = "-" if op == "+" else "+"
         if strategy == "words":
             words += f" {'plus' if op == '+' else 'minus'} {n} is {total}"
         elif strategy == "python":
@@ -134,7 +144,9 @@ def sampled_solution(question: str, rng: random.Random, prior: Prior, chains=PLA
     strategy, box = getattr(prior, name), rng.random() < prior.box
     short = strategy.habit > 0 and rng.random() < strategy.habit
     form = chains.form(rng, 0.1)
-    return write_solution(question, name, rng, strategy.slip, box=box, short=short, form=form)
+    return write_solution(
+        question, name, rng, strategy.slip, box=box, short=short, typo=strategy.typo, form=form
+    )
 
 
 def draw_question(rng: random.Random, chains: Chains) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 from statistics import fmean
 
 import data
-import rewards
+import rules
 import world
 from data import Problem
 from experiments.reproduce_logs import file_name, seed_folders, write_lines
@@ -64,7 +64,7 @@ def order(score, pairs: list[tuple[Problem, str, str]]) -> float:
 
 
 def by_rule(name: str):
-    rule = rewards.rule_of(name)
+    rule = rules.rule_of(name)
     return lambda problems, texts: [float(rule(t, p)) for t, p in zip(texts, problems)]
 
 

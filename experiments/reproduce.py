@@ -23,7 +23,7 @@ import torch
 import cooper
 import grpo
 import reward_model
-import rewards
+import rules
 import tiny
 from experiments.forms import keep_pairs
 from experiments.reproduce_logs import file_name, keep, keep_starts
@@ -239,7 +239,7 @@ def main(cfg: ReproduceConfig) -> None:
         for seed in range(1, min(seeds, cfg.seeds or seeds) + 1):
             for name, arm in arms.items():
                 run = run_config(cfg, experiment, name, arm, seed)
-                rewards.rule_of(run.rule)
+                rules.rule_of(run.rule)
                 runs[run] = arm
     judges = {(run.seed, arm.start) for run, arm in runs.items() if arm.loop != "rule"}
     policies = {(run.seed, STARTS[arm.start].policy) for run, arm in runs.items()}

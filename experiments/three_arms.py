@@ -34,7 +34,7 @@ from support.flags import command_line
 
 # arm: (what is printed about it, its loop, its config class, what differs from the flags)
 ARMS = {
-    "rule": ("GRPO on the rule verifier", grpo.train, grpo.GRPOConfig, {}),
+    "rule": ("GRPO on the rule verifier", grpo.train, grpo.GRPOConfig, {"reward": "rule"}),
     "frozen": (
         "GRPO on the frozen reward model",
         cooper.train,
@@ -142,7 +142,7 @@ def main(cfg: DemoConfig) -> None:
     stages.begin("reward model", "fit to labels of rule and judge", SECONDS["reward model"])
     stages.end(train_reward_model(cfg, policy, rm))
 
-    start = {"model": policy, "rm_model": rm, "reward": "rule"}
+    start = {"model": policy, "rm_model": rm}
     for arm in cfg.arms:
         what, train, config_class, changes = ARMS[arm]
         seconds = cfg.steps * SECONDS.get(arm, SECONDS["cooper"])

@@ -19,7 +19,7 @@ from support.models import one_line
 from support.progress import say
 
 # the fields of all configs that name a model or a file to read
-INPUTS = ("model", "rm_model", "backbone", "judge", "assistant", "data", "eval_data")
+INPUTS = ("model", "rm_model", "backbone", "judge", "assistant", "data", "eval_data", "solutions")
 
 
 def write(path: Path, text: str, new: bool = False) -> None:

@@ -16,7 +16,14 @@ from support.errors import InputError
 
 def parse_flags(config_class, argv=None):
     """Flags -> config; argv is that of the process by default. A wrong flag ends the process."""
-    description = inspect.getmodule(config_class).__doc__.strip().splitlines()[0]
+    module = inspect.getmodule(config_class)
+    description = module.__doc__.strip().splitlines()[0]
+    if hasattr(module, "HELP"):
+        description += f"\n\n{module.HELP}"
+    # shown in this order: a class's own fields, then those of the class that it extends, ...
+    names = [name for c in config_class.__mro__ for name in c.__dict__.get("__annotations__", ())]
+    found = config_class.__dataclass_fields__
+    config_class.__dataclass_fields__ = {name: found[name] for name in dict.fromkeys(names)}
     return tyro.cli(config_class, args=argv, description=description, use_underscores=True)
 
 

@@ -11,11 +11,13 @@ import cooper
 import grpo
 import pairs
 import rewards
+import rules
 from cooper import CooperConfig, make_negatives, select_positives
 from data import Problem
 from eval import measure_pairs
 from pairs import is_negative
 from reward_model import RewardModel
+from support.errors import InputError
 
 PROBLEMS = [Problem("1 + 1 = ?", "2"), Problem("2 + 2 = ?", "4"), Problem("3 + 3 = ?", "6")]
 TEXTS = [
@@ -202,7 +204,7 @@ def test_frozen_arm_is_bit_identical_to_grpo_on_that_reward_model(untrained, cfg
 
 
 def test_the_reward_model_moves_when_it_may(untrained, cfg, monkeypatch):
-    monkeypatch.setattr(rewards, "rule_of", lambda spec: lambda text, problem: True)
+    monkeypatch.setattr(rules, "rule_of", lambda spec: lambda text, problem: True)
     monkeypatch.setattr(
         pairs, "make_negatives", lambda a, t, texts, *x: ["I guess \\boxed{0}"] * len(texts)
     )
@@ -269,7 +271,7 @@ def test_a_perturbed_text_differs_in_one_number_and_is_wrong():
 
 
 def test_the_reward_model_moves_at_every_third_step_alone(cfg, monkeypatch):
-    monkeypatch.setattr(rewards, "rule_of", lambda spec: lambda text, problem: True)
+    monkeypatch.setattr(rules, "rule_of", lambda spec: lambda text, problem: True)
     monkeypatch.setattr(pairs, "make_negatives", lambda a, t, texts, *x: ["no"] * len(texts))
     history = cooper.train(dataclasses.replace(cfg, rm_every=3, steps=6, eval_every=0))
     assert [row["step"] for row in history if "rm/valid_rate" in row] == [3, 6]
@@ -285,7 +287,7 @@ def test_the_order_of_fixed_pairs_counts_a_tie_as_half():
 
 def test_stale_pairs_are_samples_of_the_initial_policy(cfg, monkeypatch):
     """It gives each pair's positive: the weights that wrote it do not move with the policy's."""
-    monkeypatch.setattr(rewards, "rule_of", lambda spec: lambda text, problem: True)
+    monkeypatch.setattr(rules, "rule_of", lambda spec: lambda text, problem: True)
     monkeypatch.setattr(pairs, "make_negatives", lambda a, t, texts, *x: ["no"] * len(texts))
     wrote, sample = [], cooper.sample
 
@@ -315,3 +317,46 @@ def test_the_share_of_negatives_that_answer_by_hand():
     made = [("q", "2", "\\boxed{2}", wrong) for wrong in ("\\boxed{3}", "I cannot help", "so 3")]
     assert pairs.answered_rate(made) == pytest.approx(1 / 3)
     assert pairs.answered_rate([]) != pairs.answered_rate([])  # nan
+
+
+# -- the survey's switches -------------------------------------------------------------------------
+
+SWITCHED = {
+    "kl_coef": 0.1, "reference_reset": 2, "staleness": 2, "reward": "0.8 rm + 0.2 format",
+    "overlong": 4, "prioritised": True, "advantage": "leave_one_out",
+}  # fmt: skip
+
+
+def test_with_the_surveys_switches_a_killed_run_resumes_to_the_same_numbers(cfg, monkeypatch):
+    cfg = dataclasses.replace(cfg, steps=4, save_every=1, eval_every=0, **SWITCHED)
+    whole = cooper.train(cfg)
+    again = dataclasses.replace(cfg, output=f"{cfg.output}-again")
+    update, done = cooper.update, []
+
+    def killed(*args):
+        if len(done) == 2:
+            raise KeyboardInterrupt
+        done.append(1)
+        return update(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cooper, "update", killed)
+        with pytest.raises(KeyboardInterrupt):
+            cooper.train(again)
+    resumed = cooper.train(again)
+    strip = lambda rows: [{k: v for k, v in row.items() if k != "step_time"} for row in rows]  # noqa: E731
+    assert strip(resumed) == strip(whole)
+
+
+def test_what_is_logged_of_the_reward_model_is_its_own_score(cfg, monkeypatch):
+    """In a mix the rule must not hide what the reward model thinks."""
+    monkeypatch.setattr(RewardModel, "reward", lambda self, r: torch.full((len(r.texts),), 0.6))
+    mixed = dataclasses.replace(cfg, reward="0.5 rm + 0.5 rule", steps=1, eval_every=0)
+    row = cooper.train(mixed)[-1]
+    assert row["reward"] == pytest.approx(0.3 + row["accuracy"] / 2)
+    assert row["rm/precision"] == row["accuracy"], "0.6 is a yes to everything"
+
+
+def test_a_mix_without_the_reward_model_is_refused(cfg):
+    with pytest.raises(InputError, match="does without the reward model"):
+        cooper.train(dataclasses.replace(cfg, reward="rule"))

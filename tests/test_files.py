@@ -234,9 +234,9 @@ def test_a_readme_keeps_its_line_ends_and_what_is_outside_its_marks(tmp_path):
 
 def test_two_runs_do_not_share_a_folder(cfg):
     code = (
-        f"import sys; sys.path.insert(0, {str(ROOT)!r}); import grpo, rewards\n"
+        f"import sys; sys.path.insert(0, {str(ROOT)!r}); import grpo, rewards, rules\n"
         f"from support.run import Run; cfg = grpo.{cfg!r}\n"
-        "rule = rewards.by_rule(rewards.rule_of(cfg.rule))\n"
+        "rule = rules.by_rule(rules.rule_of(cfg.rule))\n"
         "run = Run(cfg, rewards.by_name(cfg.reward, cfg.gamma, rule)).__enter__()\n"
         "print('in', flush=True); input()"
     )

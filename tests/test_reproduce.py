@@ -34,12 +34,14 @@ def changed(experiment, name, since=("table", "cooper")):
 
 def test_an_arm_differs_from_cooper_in_what_it_names_alone():
     assert changed("table", "static") == {"rm_lr": 0.0}
-    assert changed("table", "rule") == {}
+    assert changed("table", "rule") == {"reward": "rule"}
     assert changed("ablations", "rollouts") == {"negatives": "rollouts"}
     assert changed("ablations", "every 5") == {"rm_every": 5}
     blind = changed("ablations", "blind")
     assert blind == {"rm_model": "somewhere/seed3/rm/blind"}
-    assert changed("verifier", "misses 0.3 by answer") == {"rule": "verifier, misses 0.3 by answer"}
+    assert changed("verifier", "misses 0.3 by answer", ("table", "rule")) == {
+        "rule": "verifier, misses 0.3 by answer"
+    }
     assert changed("forms", "assistant", ("forms", "static")) == {
         "rm_lr": cooper.CooperConfig.rm_lr
     }
@@ -85,7 +87,7 @@ def test_every_arm_has_settings_that_are_allowed():
         for name, arm in arms.items():
             config = reproduce.run_config(CFG, experiment, name, arm, 1)
             check_settings(config)
-            reproduce.rewards.rule_of(config.rule)
+            reproduce.rules.rule_of(config.rule)
 
 
 def test_what_the_starts_are_made_with(monkeypatch):

@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from transformers import CONFIG_MAPPING, AutoModelForSequenceClassification
 
 import annotation
+import judge
 import reward_model
 import tiny
 from annotation import Example, swap_references
@@ -217,8 +218,8 @@ def test_the_judge_is_asked_with_the_reference_and_read_by_its_last_word(
         rollouts.texts = replies
         return rollouts
 
-    monkeypatch.setattr(annotation, "sample", sample)
-    assert annotation.judge(policy, tokenizer, rollouts) == [1, 0, 1, None, None]
+    monkeypatch.setattr(judge, "sample", sample)
+    assert judge.judge(policy, tokenizer, rollouts) == [1, 0, 1, None, None]
     assert "<completion>I guess \\boxed{2}</completion>" in asked[0]
     assert "<reference_answer>2</reference_answer>" in asked[0]
 
@@ -229,7 +230,7 @@ def test_the_judge_is_asked_with_the_reference_and_read_by_its_last_word(
      ("yes</think>no", 0), ("yes</think> hm", None)],
 )  # fmt: skip
 def test_what_a_judge_thinks_is_no_verdict(reply, verdict):
-    assert annotation.verdict(reply) == verdict
+    assert judge.verdict(reply) == verdict
 
 
 def test_a_judge_that_does_not_answer_is_one_clear_line(untrained, monkeypatch, capsys):
@@ -253,7 +254,7 @@ def test_a_judge_that_does_not_answer_is_one_clear_line(untrained, monkeypatch, 
 def test_what_the_judge_cannot_read_gets_no_verdict(policy, tokenizer, make_rollouts):
     texts = ["I guess \\boxed{2}", "I guess " * 200]
     rollouts = make_rollouts(texts, [Problem("1 + 1 = ?", "2")], 2)
-    assert annotation.judge(policy, tokenizer, rollouts)[1] is None
+    assert judge.judge(policy, tokenizer, rollouts)[1] is None
 
 
 def test_measure_by_hand(monkeypatch, rm):

@@ -121,7 +121,7 @@ def cfg(untrained, tmp_path):
 def everything_is_correct(monkeypatch):
     """So that the untrained policy's texts make pairs and the reward model moves."""
     monkeypatch.setattr("rewards.rule", lambda r: torch.ones(len(r.texts)))
-    monkeypatch.setattr("rewards.rule_of", lambda spec: lambda text, problem: True)
+    monkeypatch.setattr("rules.rule_of", lambda spec: lambda text, problem: True)
     for place in ("cooper.make_negatives", "pairs.make_negatives"):
         monkeypatch.setattr(place, lambda a, t, texts, *x, **y: ["I guess \\boxed{0}"] * len(texts))
 
@@ -188,7 +188,7 @@ def test_other_settings_in_the_same_folder_are_refused(cfg):
 def test_another_kind_of_run_in_the_same_folder_is_refused(cfg):
     start(dataclasses.replace(cfg, steps=1))
     names = {field.name for field in dataclasses.fields(grpo.GRPOConfig)}
-    same = {name: getattr(cfg, name) for name in names}
+    same = {name: getattr(cfg, name) for name in names} | {"reward": "rule"}
     with pytest.raises(InputError, match="another kind of run"):
         grpo.train(grpo.GRPOConfig(**same))
 

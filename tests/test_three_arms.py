@@ -28,7 +28,7 @@ def cfg(tmp_path, untrained, monkeypatch):
     monkeypatch.setattr(three_arms.tiny, "warm_up", start)
     monkeypatch.setattr(three_arms.reward_model, "train", start)
     monkeypatch.setattr("rewards.rule", lambda r: torch.ones(len(r.texts)))
-    monkeypatch.setattr("rewards.rule_of", lambda spec: lambda text, problem: True)
+    monkeypatch.setattr("rules.rule_of", lambda spec: lambda text, problem: True)
     for place in ("cooper.make_negatives", "pairs.make_negatives"):
         monkeypatch.setattr(place, lambda a, t, texts, *x, **y: ["\\boxed{0}"] * len(texts))
     cfg = DemoConfig(
@@ -68,7 +68,7 @@ def test_the_arms_differ_in_what_they_name_alone(cfg, monkeypatch):
     def changed(arm):
         return {k: v for k, v in given[arm].items() if v != given["cooper"][k] and k != "output"}
 
-    assert changed("rule") == {} and set(given["rule"]) < set(given["cooper"])
+    assert changed("rule") == {"reward": "rule"} and set(given["rule"]) < set(given["cooper"])
     assert changed("frozen") == {"rm_lr": 0.0}
 
 
