@@ -15,15 +15,19 @@ import cooper
 import eval as evaluation
 import grpo
 import reward_model
+import sft
 import tiny
 from experiments import strategy_switch, three_arms
 from support import checks
 from support.errors import InputError
 from support.flags import command_line, parse_flags
+from survey import ppo
 
 RUNS = {
     grpo.GRPOConfig: grpo.train,
     cooper.CooperConfig: cooper.train,
+    ppo.PPOConfig: ppo.train,
+    sft.SFTConfig: sft.train,
     reward_model.RewardModelConfig: reward_model.train,
     evaluation.EvalConfig: evaluation.main,
     tiny.WarmUpConfig: tiny.warm_up,
@@ -77,6 +81,11 @@ NONSENSE = {
         {"assistant_temperature": -0.1}, {"assistant_max_new_tokens": 0}, {"prompts": 0},
         {"negatives": "rollout"},
     ],
+    ppo.PPOConfig: [
+        {"discount": 1.5}, {"gae_lambda": -0.1}, {"critic_lr": -1.0}, {"critic_warmup": -1},
+        {"value_clip": -0.2}, {"prompts": 0},
+    ],
+    sft.SFTConfig: [{"pool_steps": 0}, {"micro_batch": 0}, {"weight": "token"}],
     reward_model.RewardModelConfig: [
         {"problems": 9}, {"group_size": 0}, {"steps": 2}, {"target": 2.0}, {"batch": 1},
         {"micro_batch": 0}, {"swap_share": 0.9}, {"swap_share": -0.1}, {"eval_problems": 0},
@@ -131,3 +140,10 @@ def test_text_files_are_utf8_whatever_the_machine_says(file):
                 if any(isinstance(mode, str) and "b" in mode and len(mode) < 4 for mode in modes):
                     continue
                 assert "encoding" in given, f"{file.name}:{node.lineno}"
+
+
+def test_a_class_shows_its_own_flags_before_those_that_it_extends(capsys):
+    with pytest.raises(SystemExit):
+        parse_flags(grpo.GRPOConfig, ["--help"])
+    shown = capsys.readouterr().out
+    assert shown.index("--model STR") < shown.index("--save_every") < shown.index("--algorithm STR")
