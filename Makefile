@@ -3,6 +3,7 @@
 # make reproduce   Cooper's Table 3 and Figures 3 and 4 in miniature, ten seeds: resumable
 # make reproduce-more   its assistant, ablations, longer runs, a rule that misses forms, verifiers that err: resumable
 # make reproduce-spurious   those of results/spurious, five seeds: resumable
+# make survey   the survey's open questions in miniature, five seeds: resumable
 # Flags reach every stage: make demo ARGS="--seed 1 --output runs/demo1"
 
 PYTHON ?= python3
@@ -19,7 +20,7 @@ ARGS ?=
 	$(RUN) -m pip install -q -r requirements-dev.txt
 	touch $@
 
-.PHONY: demo test lint reproduce reproduce-more reproduce-spurious
+.PHONY: demo test lint reproduce reproduce-more reproduce-spurious survey
 
 demo: .venv/ready
 	$(RUN) -m experiments.three_arms $(ARGS)
@@ -43,3 +44,6 @@ reproduce-more: reproduce
 reproduce-spurious: .venv/ready
 	$(RUN) -m experiments.spurious --keep results/spurious \
 	  --readme results/spurious/README.md $(ARGS)
+
+survey: .venv/ready
+	$(RUN) -m experiments.survey $(ARGS)

@@ -1,0 +1,81 @@
+"""Figures of experiments.survey, from its slim logs alone."""
+
+from statistics import fmean
+
+from experiments.reproduce_logs import Runs, last, values
+from support.plots import finish, pyplot
+
+
+def soon(run: dict) -> float:
+    """The mean accuracy of the evaluations of steps 2 to 20: how fast a run learns."""
+    rows = zip(run["step"], run["eval/accuracy"])
+    return fmean(accuracy for step, accuracy in rows if 0 < step <= 20)
+
+
+def draw_algorithms(arms: dict[str, Runs], output: str) -> None:
+    """A dot a seed: how fast each learns, and how far it comes."""
+    names = sorted(arms, key=lambda arm: fmean(map(soon, arms[arm].values())))
+    figure, axes = pyplot().subplots(1, 2, figsize=(11, 0.3 * len(names) + 1.6), sharey=True)
+    for axis, measure in zip(axes, (soon, last)):
+        for row, arm in enumerate(names):
+            found = [measure(run) for run in arms[arm].values()]
+            colour = "tab:red" if arm == "grpo" else "tab:blue"
+            axis.plot(found, [row] * len(found), "o", color=colour, alpha=0.6)
+            axis.plot(fmean(found), row, "|", color="black", ms=14)
+    axes[0].set(yticks=range(len(names)), yticklabels=names, title="Mean accuracy of steps 2 to 20")
+    axes[1].set(title="Accuracy at the end, step 60")
+    finish(figure, axes, output, "make survey: a dot a seed, a bar their mean", dpi=110)
+
+
+def draw_discovery(rows: list[dict], output: str) -> None:
+    """pass@k before and after, a panel for each set of problems."""
+    sets = list(dict.fromkeys(row["on"] for row in rows))
+    figure, axes = pyplot().subplots(1, len(sets), figsize=(2.9 * len(sets) + 1, 3.8), sharey=True)
+    colours = {"before": "0.45", "rl": "tab:blue", "rl on long": "tab:green"}
+    colours |= {"rl on nines": "tab:red"}
+    for axis, on in zip(axes, sets):
+        for policy, colour in colours.items():
+            found = [row for row in rows if row["on"] == on and row["policy"] == policy]
+            ks = [int(name[5:]) for name in rows[0] if name.startswith("pass@")]
+            means = [fmean(row[f"pass@{k}"] for row in found) for k in ks] if found else []
+            axis.plot(ks[: len(means)], means, "o-", color=colour, label=policy, ms=4)
+        axis.set(xscale="log", xticks=ks, xticklabels=ks, title=on, xlabel="k", ylim=(-0.02, 1.02))
+        axis.minorticks_off()
+    axes[0].set(ylabel="pass@k")
+    axes[-1].legend(frameon=False)
+    finish(figure, axes, output, "make survey: means over seeds, temperature 1", dpi=110)
+
+
+def draw_process(arms: dict[str, Runs], output: str) -> None:
+    """Accuracy, and the right answers that have a wrong step, against step."""
+    figure, axes = pyplot().subplots(1, 2, figsize=(10, 4))
+    for arm, colour in zip(arms, ("0.45", "tab:cyan", "tab:blue", "tab:green")):
+        for axis, name in zip(axes, ("eval/accuracy", "right_with_wrong_step")):
+            lines = [values(run, name) for run in arms[arm].values()]
+            for line in lines:
+                axis.plot(*line, color=colour, lw=0.7, alpha=0.4)
+            means = [fmean(found) for found in zip(*[line[1] for line in lines])]
+            axis.plot(lines[0][0][: len(means)], means, color=colour, lw=2.4, label=arm)
+    axes[0].set(title="True accuracy", xlabel="step", ylim=(0, 1.02))
+    axes[1].set(title="Of the right answers: with a wrong step", xlabel="step", ylim=(0, 1.02))
+    axes[0].legend(frameon=False)
+    finish(figure, axes, output, "make survey: a line a seed, and their mean", dpi=110)
+
+
+def draw_labels(arms: dict[str, Runs], output: str) -> None:
+    """Accuracy against step for each reward, a panel for each prior."""
+    priors = list(dict.fromkeys(arm.partition(", ")[0] for arm in arms))
+    figure, axes = pyplot().subplots(1, len(priors), figsize=(13, 4), sharey=True)
+    for axis, prior in zip(axes, priors):
+        for number, reward in enumerate(a.partition(", ")[2] for a in arms if a.startswith(prior)):
+            runs = arms[f"{prior}, {reward}"].values()
+            lines = [values(run, "eval/accuracy") for run in runs]
+            colour = "0.45" if reward == "rule" else f"C{number - 1}"
+            for line in lines:
+                axis.plot(*line, color=colour, lw=0.7, alpha=0.4)
+            means = [fmean(found) for found in zip(*[line[1] for line in lines])]
+            axis.plot(lines[0][0], means, color=colour, lw=2.4, label=reward.replace("_", "-"))
+        axis.set(title=prior, xlabel="step", ylim=(0, 1.02))
+    axes[0].set(ylabel="true accuracy")
+    axes[-1].legend(frameon=False, fontsize=9)
+    finish(figure, axes, output, "make survey: a line a seed, and their mean", dpi=110)
