@@ -43,7 +43,7 @@ from support.tables import check_readme, markdown, renew_file
 
 LOGGED = (
     "entropy clip_ratio/region_mean ratio kl frac_reward_zero_std right_with_wrong_step code "
-    "critic/explained_variance"
+    "critic/explained_variance completions/mean_length"
 ).split()
 
 
@@ -129,6 +129,10 @@ def mean_of(name: str):
     return column
 
 
+def best(runs: Runs, base: Runs) -> str:
+    return f"{fmean(max(run['eval/accuracy']) for run in runs.values()):.3f}"
+
+
 def at_start(runs: Runs, base: Runs) -> str:
     return f"{fmean(values(run, 'eval/accuracy')[1][0] for run in runs.values()):.3f}"
 
@@ -152,12 +156,15 @@ COLUMNS = {
     "process": {
         "up to step 20": early,
         "steps to 0.9": costs("step"),
+        "boxed": mean_of("eval/boxed"),
         "right with a wrong step": mean_of("right_with_wrong_step"),
     },
     "labels": {
         "before": at_start,
+        "best": best,
         "entropy": mean_of("entropy"),
         "code": mean_of("code"),
+        "tokens": mean_of("completions/mean_length"),
     },
     "prior": {"before": at_start, "steps to 0.9": costs("step")},
 }

@@ -1,0 +1,123 @@
+"""The sentences of results/survey/README.md against the committed logs of every seed."""
+
+import json
+from pathlib import Path
+from statistics import fmean
+
+import pytest
+from test_results import says
+
+from experiments.reproduce_logs import last, load
+from experiments.survey_figures import soon
+from experiments.survey_report import COLUMNS, arm_table, measure_table
+from support.jsonl import read_jsonl
+from support.stats import sign_flip
+from support.tables import renew
+
+RESULTS = Path(__file__).parents[1] / "results" / "survey"
+README = (RESULTS / "README.md").read_text(encoding="utf-8")
+
+
+def ends(question, arm, name="eval/accuracy"):
+    """The results of an arm's seeds, by seed."""
+    return [last(run, name) for _, run in sorted(load(str(RESULTS), question)[arm].items())]
+
+
+def measured(question, **where):
+    rows = read_jsonl(RESULTS / f"{question}_measures.jsonl")
+    return [row for row in rows if all(row[k] == v for k, v in where.items())]
+
+
+def test_the_readme_holds_the_tables_of_the_logs():
+    made = {
+        f"survey: {path.stem.replace('_', ' ')}": measure_table(read_jsonl(path))
+        for path in RESULTS.glob("*_measures.jsonl")
+    }
+    for name, columns in COLUMNS.items():
+        if (RESULTS / f"{name}.jsonl").exists():
+            made[f"survey: {name}"] = arm_table(load(str(RESULTS), name), columns)
+    assert renew(README, made) == README
+    assert README.count("<!-- survey: ") == len(made)
+
+
+# -- process -------------------------------------------------------------------------------------
+
+
+def test_steps_paid_beside_the_outcome_become_right_at_no_cost():
+    arms = load(str(RESULTS), "process")
+    wrong = {arm: ends("process", arm, "right_with_wrong_step") for arm in arms}
+    at_start = fmean(run["right_with_wrong_step"][1] for run in arms["outcome"].values())
+    assert abs(fmean(wrong["outcome"]) - at_start) < 0.02
+    assert says(README, "of its right answers 0.48 have a wrong one")
+    assert round(fmean(wrong["outcome"]), 2) == 0.48
+    assert says(README, "the steps become right (0.19)")
+    assert round(fmean(wrong["outcome + steps"]), 2) == 0.19
+    both = zip(ends("process", "outcome + steps"), ends("process", "outcome"))
+    assert abs(fmean(a - b for a, b in both)) < 0.01
+    pace = {arm: {s: soon(run) for s, run in runs.items()} for arm, runs in arms.items()}
+    gaps = [pace["outcome + steps"][s] - pace["outcome"][s] for s in pace["outcome"]]
+    assert min(gaps) > 0 and sign_flip(gaps) == 2 / 2**5
+    means = [fmean(pace[arm].values()) for arm in ("outcome + steps", "outcome")]
+    assert says(README, "{:.3f} against {:.3f} up to step 20, p = 0.06".format(*means))
+
+
+def test_steps_alone_lose_the_box():
+    accuracy, box = ends("process", "steps alone"), ends("process", "steps alone", "eval/boxed")
+    assert round(fmean(accuracy), 2) == 0.84 and says(README, "they leave the accuracy at 0.84")
+    assert round(fmean(box), 2) == 0.85 and says(README, "(0.85 of the texts)")
+    assert min(a / b for a, b in zip(accuracy, box)) > 0.97
+
+
+# -- labels --------------------------------------------------------------------------------------
+
+
+def test_votes_and_confidence_sharpen_what_is_there():
+    sharp = ("majority", "ttrl", "confidence")
+    found = [ends("labels", f"{p}, {r}") for p in ("qwen_math", "llama") for r in sharp]
+    assert sum(round(end, 2) < 0.98 for arm in found for end in arm) == 1
+    for reward in sharp:
+        assert max(ends("labels", f"olmo_sft, {reward}")) < 0.01
+    starts = [
+        run["eval/accuracy"][0] for run in load(str(RESULTS), "labels")["olmo_sft, rule"].values()
+    ]
+    assert says(README, f"take {fmean(starts):.2f} to 0.00")
+
+
+def test_self_certainty_collapses_on_every_run():
+    arms = load(str(RESULTS), "labels")
+    runs = [
+        (p, run)
+        for p in ("qwen_math", "llama", "olmo_sft")
+        for run in arms[f"{p}, self_certainty"].values()
+    ]
+    assert len(runs) == 15 and all(last(run) < 0.5 * run["eval/accuracy"][0] for _, run in runs)
+    qwen = [run["eval/accuracy"] for p, run in runs if p == "qwen_math"]
+    start, best = fmean(a[0] for a in qwen), fmean(map(max, qwen))
+    assert says(README, f"after a rise from {start:.2f} to {best:.2f}")
+
+
+def test_negative_entropy_lifts_by_length_and_falls_again():
+    arms = load(str(RESULTS), "labels")
+    tokens = [run["completions/mean_length"] for run in arms["olmo_sft, negative_entropy"].values()]
+    assert all(seed[-1] > seed[1] + 3 for seed in tokens)
+    assert round(fmean(ends("labels", "olmo_sft, negative_entropy")), 2) == pytest.approx(
+        0.80, abs=0.006
+    )
+    falls = [
+        max(run["eval/accuracy"]) - run["eval/accuracy"][-1]
+        for prior in ("qwen_math", "llama")
+        for run in arms[f"{prior}, negative_entropy"].values()
+    ]
+    deep = [fall for fall in falls if fall >= 0.1]
+    assert len(falls) == 10 and len(deep) == 5
+    assert says(README, f"by {min(deep):.2f} to {max(deep):.2f}")
+
+
+# -- prefix --------------------------------------------------------------------------------------
+
+
+def test_code_by_the_first_word_has_the_papers_signs():
+    for prior, sign in (("qwen_math", 1), ("llama", -1), ("olmo_sft", -1)):
+        none = [row["accuracy"] for row in measured("prefix", policy=prior, prefix="none")]
+        code = [row["accuracy"] for row in measured("prefix", policy=prior, prefix="python")]
+        assert len(none) == 5 and all(sign * (b - a) > 0 for a, b in zip(none, code))
