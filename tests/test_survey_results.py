@@ -40,6 +40,26 @@ def test_the_readme_holds_the_tables_of_the_logs():
     assert README.count("<!-- survey: ") == len(made)
 
 
+# -- prior ---------------------------------------------------------------------------------------
+
+
+def test_rl_lifts_what_the_warm_up_has_taught():
+    arms = load(str(RESULTS), "prior")
+    begin = {arm: fmean(r["eval/accuracy"][0] for r in runs.values()) for arm, runs in arms.items()}
+    end = {arm: ends("prior", arm) for arm in arms}
+    for n, gain in ((100, "it gains 0.01"), (200, "(0.10) it gains 0.06")):
+        found = fmean(end[f"{n} updates"]) - begin[f"{n} updates"]
+        assert f"{found:.2f}" == gain[-4:] and says(README, gain)
+    said = [f"{begin[f'{n} updates']:.2f}" for n in (100, 200, 400, 800, 1600)]
+    assert said == ["0.06", "0.10", "0.35", "0.39", "0.39"]
+    four = end["400 updates"]
+    assert says(README, f"after 400 (0.35) it comes to {min(four):.2f} to {max(four):.2f}")
+    assert min(end["800 updates"]) > 0.975
+    slower = [a - b for a, b in zip(end["1600 updates"], end["800 updates"])]
+    assert max(slower) < 0 and sign_flip(slower) == 2 / 2**5
+    assert min(run["eval/accuracy"][-1] for run in arms["1600 updates"].values()) > 0.985
+
+
 # -- process -------------------------------------------------------------------------------------
 
 
