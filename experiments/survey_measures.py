@@ -80,7 +80,8 @@ def skills(model, start: str, seed: int) -> list[dict]:
     for name, source in SETS.items():
         problems = load_problems(source, "test", EVALUATED, seed)
         row[name] = evaluate(*model, problems, samples=2, max_new_tokens=LIMIT)["accuracy"]
-    row |= tiny.marks(*model, PRIORS["mixed"], PLAIN)
+    marks = tiny.marks(*model, PRIORS["mixed"], PLAIN)
+    row |= {"solver" if name == "policy" else name: mark for name, mark in marks.items()}
     return [row | {"KL to the start": kl_to(start, model, seed)}]
 
 

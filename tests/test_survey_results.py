@@ -40,6 +40,69 @@ def test_the_readme_holds_the_tables_of_the_logs():
     assert README.count("<!-- survey: ") == len(made)
 
 
+# -- discovery -----------------------------------------------------------------------------------
+
+
+def pass_at(k: int, policy: str, on: str) -> list[float]:
+    return [row[f"pass@{k}"] for row in measured("discovery", policy=policy, on=on)]
+
+
+def test_within_reach_rl_sharpens_beyond_it_seldom_discovers():
+    short, long = "3 to 6 numbers: answer", "7 to 9 numbers: answer"
+    steps = "7 to 9 numbers: every step"
+    means = [fmean(pass_at(1, p, short)) for p in ("before", "rl")]
+    assert says(README, "pass@1 goes from {:.2f} to {:.2f}, and pass@64 was 1.00".format(*means))
+    assert min(pass_at(64, "before", short)) == 1.0
+    for k in (1, 64):
+        means = [fmean(pass_at(k, p, long)) for p in ("before", "rl")]
+        assert says(README, f"pass@{k} ({means[0]:.2f} to {means[1]:.2f})")
+        assert fmean(pass_at(k, "rl", steps)) > fmean(pass_at(k, "before", steps))
+    found = pass_at(64, "rl on long", steps)
+    means = [fmean(pass_at(64, "before", steps)), fmean(found)]
+    assert says(README, "pass@64 {:.2f} to {:.2f}, pass@1 0.00 to 0.04".format(*means))
+    first = [fmean(pass_at(1, p, steps)) for p in ("before", "rl on long")]
+    assert [f"{x:.2f}" for x in first] == ["0.00", "0.04"]
+    lucky = sorted(x for x in found if x)
+    assert len(found) == 5 and says(README, f"have it, {lucky[0]:.2f} to {lucky[-1]:.2f}")
+    assert len(lucky) == 3
+
+
+def test_the_skill_that_no_sample_shows_is_not_found():
+    for policy in ("before", "rl", "rl on long", "rl on nines"):
+        assert pass_at(64, policy, "answers as 9 + n") == [0.0] * 5
+
+
+# -- sft -----------------------------------------------------------------------------------------
+
+
+def skill(policy: str, name: str) -> list[float]:
+    return [row[name] for row in sorted(measured("sft", policy=policy), key=lambda r: r["seed"])]
+
+
+def test_rl_generalises_a_little_more_and_moves_farther():
+    short, long, kl = "3 to 6 numbers", "7 to 9 numbers", "KL to the start"
+    firsts = ("rl", "own samples", "given")
+    assert [f"{fmean(skill(p, short)):.2f}" for p in firsts] == ["0.99"] * 3
+    found = [f"{fmean(skill(p, long)):.2f}" for p in (*firsts, "before")]
+    assert found == ["0.10", "0.07", "0.05", "0.05"]
+    ahead = [a - b for a, b in zip(skill("rl", long), skill("own samples", long))]
+    assert min(ahead) > 0 and sign_flip(ahead) == 2 / 2**5
+    assert [f"{fmean(skill(p, kl)):.1f}" for p in firsts] == ["2.2", "0.8", "1.6"]
+    assert min(skill("rl", kl)) > max(skill("given", kl)) > max(skill("own samples", kl))
+    lost = [fmean(skill("before", "assistant")) - fmean(skill(p, "assistant")) for p in firsts]
+    assert says(README, f"loses {min(lost):.2f} to {max(lost):.2f} under each")
+    for judge in ("judge says Yes", "judge says No"):
+        assert min(min(skill(p, judge)) for p in firsts) > 0.98
+
+
+def test_a_second_task_is_learnt_and_paid_for():
+    given, rl = ("rl, then given", "given, then given"), ("rl, then rl", "given, then rl")
+    long = [f"{fmean(skill(p, '7 to 9 numbers')):.2f}" for p in (*given, *rl)]
+    assert long == ["0.66", "0.69", "0.35", "0.08"]
+    left = [f"{fmean(skill(p, '3 to 6 numbers')):.2f}" for p in (*given, *rl)]
+    assert left == ["0.62", "0.53", "0.82", "0.70"]
+
+
 # -- prior ---------------------------------------------------------------------------------------
 
 
