@@ -204,3 +204,28 @@ def test_code_by_the_first_word_has_the_papers_signs():
         none = [row["accuracy"] for row in measured("prefix", policy=prior, prefix="none")]
         code = [row["accuracy"] for row in measured("prefix", policy=prior, prefix="python")]
         assert len(none) == 5 and all(sign * (b - a) > 0 for a, b in zip(none, code))
+
+
+# -- the verdicts --------------------------------------------------------------------------------
+
+
+def test_the_verdicts_say_the_numbers_of_their_sections():
+    priors = [fmean(ends("prior", f"{n} updates")) for n in (100, 200, 400, 800, 1600)]
+    assert says(README, ", ".join(f"{x:.2f}" for x in priors) + " after 100, 200, 400, 800, 1600")
+    wrong = [
+        fmean(ends("process", arm, "right_with_wrong_step"))
+        for arm in ("outcome", "outcome + steps")
+    ]
+    alone = fmean(ends("process", "steps alone"))
+    assert says(
+        README,
+        "a wrong step {:.2f} and {:.2f}, equal accuracy; steps alone {:.2f} |".format(
+            *wrong, alone
+        ),
+    )
+    means = [
+        fmean(row["accuracy"] for row in measured("prefix", policy=p, prefix=x))
+        for p in ("qwen_math", "llama", "olmo_sft")
+        for x in ("none", "python")
+    ]
+    assert says(README, "{:.2f} to {:.2f}; {:.2f} to {:.2f} and {:.2f} to {:.2f} |".format(*means))
