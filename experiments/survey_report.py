@@ -25,7 +25,7 @@ from experiments.reproduce_logs import (
     values,
     write_lines,
 )
-from experiments.reproduce_report import cell, gaps
+from experiments.reproduce_report import gaps
 from experiments.survey_figures import (
     draw_algorithms,
     draw_discovery,
@@ -59,7 +59,8 @@ def keep(runs: str, kept: str, question: str, arms: list[str]) -> None:
                 continue
             columns = slim(rows)
             evaluated = [row for row in rows if "eval/accuracy" in row]
-            columns["eval/pass@2"] = [round(row["eval/pass@2"], DIGITS) for row in evaluated]
+            for name in ("eval/pass@2", "eval/code"):
+                columns[name] = [round(row[name], DIGITS) for row in evaluated]
             for name in LOGGED:
                 if any(name in row for row in rows):
                     columns[name] = [around(rows, name, step) for step in columns["step"]]
@@ -166,7 +167,7 @@ COLUMNS = {
         "code": mean_of("code"),
         "tokens": mean_of("completions/mean_length"),
     },
-    "prior": {"before": at_start, "steps to 0.9": costs("step")},
+    "prior": {"before": at_start, "up to step 20": early, "steps to 0.9": costs("step")},
 }
 
 
@@ -185,7 +186,7 @@ def arm_table(arms: dict[str, Runs], columns: dict) -> str:
         rows.append(
             [
                 arm,
-                *[cell(runs[seed]) if seed in runs else "-" for seed in seeds],
+                *[f"{last(runs[seed]):.2f}" if seed in runs else "-" for seed in seeds],
                 f"{fmean(map(last, runs.values())):.3f}",
                 f"{fmean(found):+.3f}" if changed else "",
                 f"{sign_flip(found):.2f}" if changed else "",

@@ -89,10 +89,10 @@ def write_runs(root, question, arms):
         for arm, accuracy in arms.items():
             folder = root / f"seed{seed}" / question / arm
             folder.mkdir(parents=True)
-            rows = [{"step": 0, "eval/accuracy": 0.4, "eval/pass@2": 0.5}]
+            rows = [{"step": 0, "eval/accuracy": 0.4, "eval/pass@2": 0.5, "eval/code": 0.5}]
             rows += [
                 {"step": i, "eval/accuracy": a + seed / 100, "reward": a, "entropy": 0.5,
-                 "right_with_wrong_step": 0.3, "eval/pass@2": 0.95,
+                 "right_with_wrong_step": 0.3, "eval/pass@2": 0.95, "eval/code": 0.6,
                  "completions": 256}
                 for i, a in enumerate(accuracy, 1)
             ]  # fmt: skip
@@ -208,7 +208,8 @@ def test_each_measure_measures(policy, tokenizer, untrained, small, monkeypatch)
     monkeypatch.undo()
     (row,) = survey_measures.skills(model, untrained, 1)
     assert row["KL to the start"] == pytest.approx(0, abs=1e-5), "the start itself"
-    assert set(tiny.MARKS) < set(row) and row["3 to 6 numbers"] == 0
+    assert set(tiny.MARKS) - {"policy"} < set(row) and row["3 to 6 numbers"] == 0
+    assert 0 <= row["solver"] <= 1 and "policy" not in row, "that is the policy's name"
     with torch.no_grad():
         policy.lm_head.weight.mul_(3.0)
     assert survey_measures.kl_to(untrained, model, 1) > 0.1
