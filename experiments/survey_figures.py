@@ -28,38 +28,45 @@ def draw_algorithms(arms: dict[str, Runs], output: str) -> None:
 
 
 def draw_discovery(rows: list[dict], output: str) -> None:
-    """pass@k before and after, a panel for each set of problems."""
-    sets = list(dict.fromkeys(row["on"] for row in rows))
-    figure, axes = pyplot().subplots(1, len(sets), figsize=(2.9 * len(sets) + 1, 3.8), sharey=True)
+    """pass@k before and after, a panel for each set of problems of which any was solved."""
+    sets = list(dict.fromkeys(row["on"] for row in rows if row["pass@1"] > 0))
+    figure, axes = pyplot().subplots(1, len(sets), figsize=(3.2 * len(sets) + 1, 3.8))
     colours = {"before": "0.45", "rl": "tab:blue", "rl on long": "tab:green"}
     colours |= {"rl on nines": "tab:red"}
     for axis, on in zip(axes, sets):
         for policy, colour in colours.items():
             found = [row for row in rows if row["on"] == on and row["policy"] == policy]
             ks = [int(name[5:]) for name in rows[0] if name.startswith("pass@")]
+            for row in found:
+                axis.plot(ks, [row[f"pass@{k}"] for k in ks], color=colour, lw=0.7, alpha=0.4)
             means = [fmean(row[f"pass@{k}"] for row in found) for k in ks] if found else []
             axis.plot(ks[: len(means)], means, "o-", color=colour, label=policy, ms=4)
-        axis.set(xscale="log", xticks=ks, xticklabels=ks, title=on, xlabel="k", ylim=(-0.02, 1.02))
+        axis.set(xscale="log", xticks=ks, xticklabels=ks, title=on, xlabel="k")
+        axis.set_ylim(
+            -0.01, 1.02 if max(row["pass@64"] for row in rows if row["on"] == on) > 0.5 else 0.4
+        )
         axis.minorticks_off()
     axes[0].set(ylabel="pass@k")
-    axes[-1].legend(frameon=False)
-    finish(figure, axes, output, "make survey: means over seeds, temperature 1", dpi=110)
+    axes[-1].legend(frameon=False, loc="upper left")
+    finish(
+        figure, axes, output, "make survey, temperature 1; thin: a seed, thick: their mean", dpi=110
+    )
 
 
 def draw_process(arms: dict[str, Runs], output: str) -> None:
     """Accuracy, and the right answers that have a wrong step, against step."""
     figure, axes = pyplot().subplots(1, 2, figsize=(10, 4))
-    for arm, colour in zip(arms, ("0.45", "tab:cyan", "tab:blue", "tab:green")):
+    for arm, colour in zip(arms, ("0.45", "tab:orange", "tab:blue", "tab:green")):
         for axis, name in zip(axes, ("eval/accuracy", "right_with_wrong_step")):
             lines = [values(run, name) for run in arms[arm].values()]
             for line in lines:
                 axis.plot(*line, color=colour, lw=0.7, alpha=0.4)
             means = [fmean(found) for found in zip(*[line[1] for line in lines])]
             axis.plot(lines[0][0][: len(means)], means, color=colour, lw=2.4, label=arm)
-    axes[0].set(title="True accuracy", xlabel="step", ylim=(0, 1.02))
+    axes[0].set(title="True accuracy", xlabel="step", ylabel="share", ylim=(0, 1.02))
     axes[1].set(title="Of the right answers: with a wrong step", xlabel="step", ylim=(0, 1.02))
     axes[0].legend(frameon=False)
-    finish(figure, axes, output, "make survey: a line a seed, and their mean", dpi=110)
+    finish(figure, axes, output, "make survey; thin: a seed, thick: their mean", dpi=110)
 
 
 def draw_labels(arms: dict[str, Runs], output: str) -> None:
@@ -70,12 +77,14 @@ def draw_labels(arms: dict[str, Runs], output: str) -> None:
         for number, reward in enumerate(a.partition(", ")[2] for a in arms if a.startswith(prior)):
             runs = arms[f"{prior}, {reward}"].values()
             lines = [values(run, "eval/accuracy") for run in runs]
-            colour = "0.45" if reward == "rule" else f"C{number - 1}"
+            colour = "0.7" if reward == "rule" else f"C{number - 1}"
+            # the first four lie on one another: broad below, narrow above
+            look = {"lw": max(5 - 1.2 * number, 1.8), "ls": "--" if 0 < number < 4 else "-"}
             for line in lines:
                 axis.plot(*line, color=colour, lw=0.7, alpha=0.4)
             means = [fmean(found) for found in zip(*[line[1] for line in lines])]
-            axis.plot(lines[0][0], means, color=colour, lw=2.4, label=reward.replace("_", "-"))
+            axis.plot(lines[0][0], means, color=colour, label=reward, **look)
         axis.set(title=prior, xlabel="step", ylim=(0, 1.02))
     axes[0].set(ylabel="true accuracy")
     axes[-1].legend(frameon=False, fontsize=9)
-    finish(figure, axes, output, "make survey: a line a seed, and their mean", dpi=110)
+    finish(figure, axes, output, "make survey; thin: a seed, thick: their mean", dpi=110)
