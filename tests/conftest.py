@@ -1,5 +1,6 @@
 """What several test files need: tokenizer, untrained policy, hand-made rollouts, an exact toy."""
 
+import dataclasses
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -102,3 +103,45 @@ def token_rollouts():
         )  # fmt: skip
 
     return make
+
+
+def same(a, b) -> bool:
+    """Whether two checkpoints, or parts of them, hold the same numbers."""
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, (list, tuple)):
+        return len(a) == len(b) and all(map(same, a, b))
+    return a == b
+
+
+@pytest.fixture
+def resumes_alike(monkeypatch):
+    """resumes_alike(loop, cfg): killed in its third update and called again, loop.train(cfg) ends
+    as the run that it returns, which was not: the same rows, the same checkpoint."""
+
+    def check(loop, cfg) -> list[dict]:
+        whole, update, done = loop.train(cfg), loop.update, []
+        again = dataclasses.replace(cfg, output=f"{cfg.output}-again")
+
+        def killed(*args):
+            if len(done) == 2:
+                raise KeyboardInterrupt
+            done.append(1)
+            return update(*args)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(loop, "update", killed)
+            with pytest.raises(KeyboardInterrupt):
+                loop.train(again)
+        resumed = loop.train(again)
+        for row in whole + resumed:
+            row.pop("step_time", None)
+        assert resumed == whole and len(done) == 2
+        one, two = (torch.load(Path(c.output, "checkpoint.pt")) for c in (cfg, again))
+        for part in one.keys() - {"config", "inputs"}:
+            assert same(one[part], two[part]), part
+        return whole
+
+    return check

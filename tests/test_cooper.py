@@ -327,25 +327,8 @@ SWITCHED = {
 }  # fmt: skip
 
 
-def test_with_the_surveys_switches_a_killed_run_resumes_to_the_same_numbers(cfg, monkeypatch):
-    cfg = dataclasses.replace(cfg, steps=4, save_every=1, eval_every=0, **SWITCHED)
-    whole = cooper.train(cfg)
-    again = dataclasses.replace(cfg, output=f"{cfg.output}-again")
-    update, done = cooper.update, []
-
-    def killed(*args):
-        if len(done) == 2:
-            raise KeyboardInterrupt
-        done.append(1)
-        return update(*args)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(cooper, "update", killed)
-        with pytest.raises(KeyboardInterrupt):
-            cooper.train(again)
-    resumed = cooper.train(again)
-    strip = lambda rows: [{k: v for k, v in row.items() if k != "step_time"} for row in rows]  # noqa: E731
-    assert strip(resumed) == strip(whole)
+def test_with_the_surveys_switches_a_killed_run_resumes_to_the_same_numbers(cfg, resumes_alike):
+    resumes_alike(cooper, dataclasses.replace(cfg, steps=4, save_every=1, eval_every=0, **SWITCHED))
 
 
 def test_what_is_logged_of_the_reward_model_is_its_own_score(cfg, monkeypatch):

@@ -102,26 +102,12 @@ def test_the_gradient_of_the_critic_does_not_depend_on_micro_batch(policy, token
     torch.testing.assert_close(weights[2], weights[0], atol=1e-6, rtol=0)
 
 
-def test_killed_and_resumed_it_ends_bit_for_bit_alike(untrained, tmp_path, monkeypatch):
+def test_killed_and_resumed_it_ends_bit_for_bit_alike(untrained, tmp_path, resumes_alike):
     cfg = PPOConfig(
         model=untrained, output=str(tmp_path / "whole"), prompts=4, group_size=1, max_new_tokens=6,
         eval_every=0, eval_problems=4, steps=4, critic_warmup=1, save_every=1, reward="random",
     )  # fmt: skip
-    strip = lambda rows: [{k: v for k, v in row.items() if k != "step_time"} for row in rows]  # noqa: E731
-    whole, update, done = ppo.train(cfg), ppo.update, []
-    again = dataclasses.replace(cfg, output=str(tmp_path / "again"))
-
-    def killed(*args):
-        if len(done) == 2:
-            raise KeyboardInterrupt
-        done.append(1)
-        return update(*args)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(ppo, "update", killed)
-        with pytest.raises(KeyboardInterrupt):
-            ppo.train(again)
-    assert strip(ppo.train(again)) == strip(whole)
+    resumes_alike(ppo, cfg)
 
 
 def test_what_ppo_ignores_is_refused(untrained, tmp_path):

@@ -1,6 +1,5 @@
 """Supervised training: the gradient, whose texts, and that they are learnt."""
 
-import dataclasses
 import json
 from types import SimpleNamespace
 
@@ -65,24 +64,12 @@ def test_samples_are_those_that_the_rule_proves_right(untrained, tmp_path, monke
 
 
 @pytest.mark.parametrize("solutions", ["given", "samples"])
-def test_killed_and_resumed_it_ends_bit_for_bit_alike(untrained, tmp_path, monkeypatch, solutions):
+def test_killed_and_resumed_it_ends_bit_for_bit_alike(
+    untrained, tmp_path, monkeypatch, resumes_alike, solutions
+):
     monkeypatch.setattr("rules.rule_of", lambda spec: lambda text, problem: len(text) > 20)
     cfg = short_run(untrained, tmp_path, solutions=solutions, steps=4, save_every=1, lr=1e-2)
-    whole, update, done = sft.train(cfg), sft.update, []
-    again = dataclasses.replace(cfg, output=str(tmp_path / "again"))
-
-    def killed(*args):
-        if len(done) == 2:
-            raise KeyboardInterrupt
-        done.append(1)
-        return update(*args)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(sft, "update", killed)
-        with pytest.raises(KeyboardInterrupt):
-            sft.train(again)
-    strip = lambda rows: [{k: v for k, v in row.items() if k != "step_time"} for row in rows]  # noqa: E731
-    assert strip(sft.train(again)) == strip(whole) and len(done) == 2
+    resumes_alike(sft, cfg)
 
 
 def test_texts_of_a_file(untrained, tmp_path):

@@ -208,28 +208,12 @@ SWITCHES = [
 
 @pytest.mark.parametrize("switch, beside", SWITCHES, ids=str)
 def test_killed_and_resumed_it_ends_bit_for_bit_alike(
-    untrained, tmp_path, switch, beside, monkeypatch
+    untrained, tmp_path, switch, beside, monkeypatch, resumes_alike
 ):
     # an untrained policy writes no steps: here each of its texts is one, right by its length
     monkeypatch.setattr(process, "check_steps", lambda q, text: [(len(text), len(text) % 2 == 0)])
     without = {"reward": "random", "lr": 1e-2} | beside
-    changes = without | switch
-    whole = grpo.train(short_run(untrained, tmp_path, "whole", **changes))
-    again, update, done = short_run(untrained, tmp_path, "again", **changes), grpo.update, []
-
-    def killed(*args):
-        if len(done) == 2:
-            raise KeyboardInterrupt
-        done.append(1)
-        return update(*args)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(grpo, "update", killed)
-        with pytest.raises(KeyboardInterrupt):
-            grpo.train(again)
-    resumed = grpo.train(again)
-    strip = lambda rows: [{k: v for k, v in row.items() if k != "step_time"} for row in rows]  # noqa: E731
-    assert strip(resumed) == strip(whole) and len(done) == 2
+    resumes_alike(grpo, short_run(untrained, tmp_path, "whole", **without | switch))
     grpo.train(short_run(untrained, tmp_path, "plain", **without))
     plain, ends = (torch.load(tmp_path / n / "checkpoint.pt")["policy"] for n in ("plain", "whole"))
     assert any(not torch.equal(plain[name], ends[name]) for name in plain), "it acts"
