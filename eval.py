@@ -190,7 +190,7 @@ def benchmarks(problems) -> list[str]:
 def eval_metrics(learner, cfg) -> dict:
     """Accuracy on learner.held_out, sampled and greedy, by the rule whatever the reward.
 
-    learner: grpo.Learner. cfg: grpo.GRPOConfig; nothing is evaluated if its eval_every is 0.
+    learner: learner.Learner. cfg: grpo.GRPOConfig; nothing is evaluated if its eval_every is 0.
     """
     if not cfg.eval_every:
         return {}

@@ -29,28 +29,32 @@ def draw_algorithms(arms: dict[str, Runs], output: str) -> None:
 
 def draw_discovery(rows: list[dict], output: str) -> None:
     """pass@k before and after, a panel for each set of problems of which any was solved."""
-    sets = list(dict.fromkeys(row["on"] for row in rows if row["pass@1"] > 0))
-    figure, axes = pyplot().subplots(1, len(sets), figsize=(3.2 * len(sets) + 1, 3.8))
+    passes = [name for name in rows[0] if name.startswith("pass@")]
+    ks = [int(name.removeprefix("pass@")) for name in passes]
+    highest = {row["on"]: 0.0 for row in rows}
+    for row in rows:
+        highest[row["on"]] = max(highest[row["on"]], row[passes[-1]])
+    sets = [on for on, most in highest.items() if most > 0] or list(highest)
+    figure, axes = pyplot().subplots(
+        1, len(sets), figsize=(3.2 * len(sets) + 1, 3.8), squeeze=False
+    )
     colours = {"before": "0.45", "rl": "tab:blue", "rl on long": "tab:green"}
     colours |= {"rl on nines": "tab:red"}
-    for axis, on in zip(axes, sets):
+    for axis, on in zip(axes[0], sets):
         for policy, colour in colours.items():
             found = [row for row in rows if row["on"] == on and row["policy"] == policy]
-            ks = [int(name[5:]) for name in rows[0] if name.startswith("pass@")]
             for row in found:
-                axis.plot(ks, [row[f"pass@{k}"] for k in ks], color=colour, lw=0.7, alpha=0.4)
-            means = [fmean(row[f"pass@{k}"] for row in found) for k in ks] if found else []
-            axis.plot(ks[: len(means)], means, "o-", color=colour, label=policy, ms=4)
+                axis.plot(ks, [row[name] for name in passes], color=colour, lw=0.7, alpha=0.4)
+            if found:
+                means = [fmean(row[name] for row in found) for name in passes]
+                axis.plot(ks, means, "o-", color=colour, label=policy, ms=4)
         axis.set(xscale="log", xticks=ks, xticklabels=ks, title=on, xlabel="k")
-        axis.set_ylim(
-            -0.01, 1.02 if max(row["pass@64"] for row in rows if row["on"] == on) > 0.5 else 0.4
-        )
+        axis.set_ylim(-0.01, 1.02 if highest[on] > 0.5 else 1.3 * highest[on] + 0.01)
         axis.minorticks_off()
-    axes[0].set(ylabel="pass@k")
-    axes[-1].legend(frameon=False, loc="upper left")
-    finish(
-        figure, axes, output, "make survey, temperature 1; thin: a seed, thick: their mean", dpi=110
-    )
+    axes[0, 0].set(ylabel="pass@k")
+    axes[0, -1].legend(frameon=False, loc="upper left")
+    made_by = "make survey, temperature 1; thin: a seed, thick: their mean"
+    finish(figure, list(axes[0]), output, made_by, dpi=110)
 
 
 def draw_process(arms: dict[str, Runs], output: str) -> None:
