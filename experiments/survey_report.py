@@ -130,6 +130,12 @@ def mean_of(name: str):
     return column
 
 
+def clipped(runs: Runs, base: Runs) -> str:
+    name = "clip_ratio/region_mean"
+    found = [last(run, name) for run in runs.values() if values(run, name)[1]]
+    return f"{fmean(found):.2%}" if found else ""
+
+
 def best(runs: Runs, base: Runs) -> str:
     return f"{fmean(max(run['eval/accuracy']) for run in runs.values()):.3f}"
 
@@ -143,14 +149,14 @@ COLUMNS = {
         "up to step 20": early,
         "steps to 0.9": costs("step"),
         "entropy": mean_of("entropy"),
-        "clipped": mean_of("clip_ratio/region_mean"),
+        "clipped": clipped,
         "pass@2": mean_of("eval/pass@2"),
         "completions to 0.9": costs("completions"),
     },
     "tricks": {
         "up to step 20": early,
         "falls at": falls,
-        "clipped": mean_of("clip_ratio/region_mean"),
+        "clipped": clipped,
         "steps to 0.9": costs("step"),
         "entropy": mean_of("entropy"),
     },
