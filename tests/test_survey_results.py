@@ -38,6 +38,65 @@ def test_the_readme_holds_the_tables_of_the_logs():
     assert README.count("<!-- survey: ") == len(made)
 
 
+# -- algorithms ----------------------------------------------------------------------------------
+
+
+def gaps(question, arm, base, of=soon):
+    """What `of` a run gains over the base's, by seed."""
+    arms = load(str(RESULTS), question)
+    return [of(run) - of(arms[base][seed]) for seed, run in sorted(arms[arm].items())]
+
+
+def test_all_algorithms_end_alike():
+    arms = load(str(RESULTS), "algorithms")
+    by_seed = {arm: ends("algorithms", arm) for arm in arms}
+    assert len(arms) == 18 and {len(found) for found in by_seed.values()} == {8}
+    means = {arm: fmean(found) for arm, found in by_seed.items()}
+    low, high = min(means.values()), max(means.values())
+    assert says(README, f"all are equal: {low:.3f} to {high:.3f},")
+    assert min(max(found) - min(found) for found in by_seed.values()) > 0.04
+    largest = max(abs(mean - means["grpo"]) for mean in means.values())
+    assert says(README, f"The largest gap to `grpo` is {largest:.3f}")
+
+
+def test_most_algorithms_are_as_fast_and_seven_are_not():
+    arms = [arm for arm in load(str(RESULTS), "algorithms") if arm != "grpo"]
+    found = {arm: gaps("algorithms", arm, "grpo") for arm in arms}
+    same = [arm for arm in arms if sign_flip(found[arm]) > 0.3]
+    assert len(same) == 8 and max(abs(fmean(found[arm])) for arm in same) < 0.0045
+    far = {arm for arm in arms if abs(fmean(found[arm])) > 0.0385}
+    assert far == {"gmpo", "grpo_sequence", "pass@k", "raft", "gspo wider", "ppo", "gspo"}
+    assert all(sign_flip(found[arm]) == 2 / 2**8 for arm in far)
+    assert {arm for arm in far if min(found[arm]) > 0} == {"gmpo", "grpo_sequence"}
+    size = [abs(fmean(found[arm])) for arm in far]
+    assert says(README, f"seven by {min(size):.2f} to {max(size):.2f}")
+    rest = set(arms) - set(same) - far
+    assert rest == {"reinforce_baseline", "rloo"}
+    assert all(round(fmean(found[arm]), 2) == 0.01 for arm in rest)
+
+
+def test_what_the_fast_and_the_slow_algorithms_pay():
+    arms = load(str(RESULTS), "algorithms")
+    pace = {arm: f"{fmean(map(soon, runs.values())):.3f}" for arm, runs in arms.items()}
+    for name in ("gmpo", "grpo_sequence", "grpo"):
+        assert says(README, f"`{name}` {pace[name]}")
+    tokens = {arm: fmean(ends("algorithms", arm, "completions/mean_length")) for arm in arms}
+    assert [round(tokens[arm]) for arm in ("gmpo", "grpo_sequence", "grpo")] == [18, 18, 20]
+    entropy = {arm: fmean(ends("algorithms", arm, "entropy")) for arm in arms}
+    assert max(entropy, key=entropy.get) == "pass@k"
+    assert says(README, "({pass@k:.2f} against {grpo:.2f})".format(**entropy))
+    pass_at_2 = gaps("algorithms", "pass@k", "grpo", lambda run: last(run, "eval/pass@2"))
+    assert abs(fmean(pass_at_2)) < 0.001
+    clipped = fmean(run["clip_ratio/region_mean"][1] for run in arms["gspo"].values())
+    assert says(README, f"clips {clipped:.2f} of the tokens in the first step")
+    sampled = [sum(run["completions"][-1] for run in arms[a].values()) for a in ("dapo", "grpo")]
+    assert says(README, f"for {sampled[0] / sampled[1]:.2f} times its completions")
+    to = {arm: COLUMNS["algorithms"]["steps to 0.9"](runs, {}) for arm, runs in arms.items()}
+    assert (to["gspo"], to["gspo wider"], to["ppo"], to["vine_ppo"]) == ("30", "14", "14", "8")
+    cost = COLUMNS["algorithms"]["completions to 0.9"](arms["vine_ppo"], {})
+    assert says(README, f"8, and {cost} completions")
+
+
 # -- discovery -----------------------------------------------------------------------------------
 
 
