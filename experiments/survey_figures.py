@@ -92,3 +92,28 @@ def draw_labels(arms: dict[str, Runs], output: str) -> None:
     axes[0].set(ylabel="true accuracy")
     axes[-1].legend(frameon=False, fontsize=9)
     finish(figure, axes, output, "make survey; thin: a seed, thick: their mean", dpi=110)
+
+
+def draw_tricks(arms: dict[str, Runs], output: str) -> None:
+    """Accuracy on the frozen reward model against step, a panel for each trick over `plain`."""
+    names = [arm for arm in arms if arm.startswith("static, ")]
+    base, others = names[0], names[1:]
+    figure, axes = pyplot().subplots(2, 4, figsize=(13, 5.6), sharex=True, sharey=True)
+    for axis, arm in zip(axes.flat, others):
+        for name, colour in ((base, "0.5"), (arm, "tab:red")):
+            lines = [values(run, "eval/accuracy") for run in arms[name].values()]
+            for line in lines:
+                axis.plot(*line, color=colour, lw=0.7, alpha=0.5)
+            means = [fmean(found) for found in zip(*[line[1] for line in lines])]
+            axis.plot(lines[0][0], means, color=colour, lw=2.4)
+        axis.set(title=arm.partition(", ")[2], ylim=(0, 1.02))
+    axes[0, -1].tick_params(labelbottom=True)  # nothing is below it
+    axes.flat[-1].axis("off")
+    axes.flat[-1].text(0, 0.5, "red: with the trick\ngrey: plain GRPO", fontsize=11)
+    for axis in axes[1]:
+        axis.set(xlabel="step")
+    for axis in axes[:, 0]:
+        axis.set(ylabel="true accuracy")
+    finish(
+        figure, list(axes.flat[:-1]), output, "make survey; thin: a seed, thick: their mean", 110
+    )

@@ -31,6 +31,7 @@ from experiments.survey_figures import (
     draw_discovery,
     draw_labels,
     draw_process,
+    draw_tricks,
     soon,
 )
 from support.errors import InputError
@@ -256,6 +257,7 @@ def report(cfg: SurveyReportConfig) -> None:
         "discovery_measures": lambda output: draw_discovery(
             read_jsonl(Path(cfg.logs, "discovery_measures.jsonl")), output
         ),
+        "tricks": lambda output: draw_tricks(load(cfg.logs, "tricks"), output),
         "process": lambda output: draw_process(load(cfg.logs, "process"), output),
         "labels": lambda output: draw_labels(load(cfg.logs, "labels"), output),
     }

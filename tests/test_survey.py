@@ -144,7 +144,7 @@ def test_a_table_of_measures_shows_mean_and_range():
     assert "| rl | chains | 0.75 (0.50-1.00) |" in table and "| before | chains | 0.50 |" in table
 
 
-@pytest.mark.parametrize("name", ["process", "labels", "discovery_measures"])
+@pytest.mark.parametrize("name", ["process", "tricks", "labels", "discovery_measures"])
 def test_figures_are_drawn_of_what_was_kept(tmp_path, name, capsys):
     kept = tmp_path / "kept"
     if name == "discovery_measures":

@@ -7,7 +7,7 @@ from test_results import says
 
 from experiments.reproduce_logs import last, load
 from experiments.survey_figures import soon
-from experiments.survey_report import COLUMNS, arm_table, measure_table
+from experiments.survey_report import COLUMNS, arm_table, fall, measure_table
 from support.jsonl import read_jsonl
 from support.stats import sign_flip
 from support.tables import renew
@@ -95,6 +95,50 @@ def test_what_the_fast_and_the_slow_algorithms_pay():
     assert (to["gspo"], to["gspo wider"], to["ppo"], to["vine_ppo"]) == ("30", "14", "14", "8")
     cost = COLUMNS["algorithms"]["completions to 0.9"](arms["vine_ppo"], {})
     assert says(README, f"8, and {cost} completions")
+
+
+# -- tricks --------------------------------------------------------------------------------------
+
+
+def test_on_the_rule_tricks_do_next_to_nothing():
+    arms = [arm for arm in load(str(RESULTS), "tricks") if "static" not in arm and arm != "plain"]
+    assert len(arms) == 7
+    pace = {arm: fmean(gaps("tricks", arm, "plain")) for arm in arms}
+    end = {arm: fmean(gaps("tricks", arm, "plain", last)) for arm in arms}
+    assert pace.pop("mean over sequences") > 0.04
+    assert says(README, f"at most {max(map(abs, pace.values())):.3f} up to step 20")
+    cost = end.pop("entropy target")
+    assert says(README, f"at most {max(map(abs, end.values())):.3f} at the end")
+    kept = [fmean(ends("tricks", arm, "entropy")) for arm in ("entropy target", "plain")]
+    assert says(README, "keeps {:.2f} nats instead of {:.2f}".format(*kept))
+    assert says(README, f"costs {-cost:.3f}") and max(map(abs, end.values())) < 0.0025
+
+
+def test_a_frozen_reward_model_is_hacked():
+    runs = load(str(RESULTS), "tricks")["static, plain"].values()
+    steps = [fall(run) for run in runs]
+    assert len(steps) == 6 and says(README, f"between steps {min(steps)} and {max(steps)}")
+    low, high = (f(last(run, "reward") for run in runs) for f in (min, max))
+    assert says(
+        README, f"at {fmean(map(last, runs)):.2f} while the score stays at {low:.2f} to {high:.2f}"
+    )
+
+
+def test_three_tricks_decide_how_far_it_is_hacked():
+    base = "static, plain"
+    found = {arm: gaps("tricks", arm, base, last) for arm in load(str(RESULTS), "tricks")}
+    static = {arm for arm in found if arm.startswith("static") and arm != base}
+    higher = {arm for arm in static if min(found[arm]) > 0}
+    lower = {arm for arm in static if max(found[arm]) < 0}
+    assert higher == {"static, no std"}
+    assert lower == {"static, no clipping", "static, entropy target"}
+    assert all(sign_flip(found[arm]) > 0.09 for arm in static - higher - lower)
+    mean = {arm: fmean(ends("tricks", arm)) for arm in static}
+    assert says(README, f"each of the six, at {mean['static, no std']:.2f}, and on one never falls")
+    falls = [fall(run) for run in load(str(RESULTS), "tricks")["static, no std"].values()]
+    assert falls.count(None) == 1
+    without, target = mean["static, no clipping"], mean["static, entropy target"]
+    assert says(README, f"ends at {without:.2f}, with an entropy target at {target:.2f}")
 
 
 # -- discovery -----------------------------------------------------------------------------------
@@ -298,7 +342,18 @@ def test_code_by_the_first_word_has_the_papers_signs():
 # -- the verdicts --------------------------------------------------------------------------------
 
 
+def test_the_readme_of_the_project_says_the_same():
+    door = (RESULTS.parents[1] / "README.md").read_text(encoding="utf-8")
+    assert says(door, "seventeen relatives of GRPO end alike, seven are faster or slower")
+    means = [fmean(pass_at(1, p, "3 to 6 numbers: every step")) for p in ("before", "rl")]
+    assert says(door, "pass@1 {:.2f} to {:.2f} where pass@64 was 1.00".format(*means))
+
+
 def test_the_verdicts_say_the_numbers_of_their_sections():
+    mean = {arm: fmean(ends("tricks", arm)) for arm in load(str(RESULTS), "tricks")}
+    names = ("static, no std", "static, plain", "static, no clipping")
+    said = "without std {:.2f}, as it is {:.2f}, without clipping {:.2f} |"
+    assert says(README, said.format(*(mean[name] for name in names)))
     wrong = [
         fmean(ends("process", arm, "right_with_wrong_step"))
         for arm in ("outcome", "outcome + steps")
