@@ -58,7 +58,12 @@ def keep(runs: str, kept: str, question: str, arms: list[str]) -> None:
             rows = read_jsonl(run / "metrics.jsonl")
             if not rows or rows[-1]["step"] < read_json(run / "config.json")["steps"]:
                 continue
-            columns = slim(rows)
+            # accuracy by length of chain, precision and recall of the rule: no question asks for them
+            columns = {
+                name: found
+                for name, found in slim(rows).items()
+                if not name.endswith("_numbers") and not name.startswith("rule/")
+            }
             evaluated = [row for row in rows if "eval/accuracy" in row]
             for name in ("eval/pass@2", "eval/code"):
                 columns[name] = [round(row[name], DIGITS) for row in evaluated]
