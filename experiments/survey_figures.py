@@ -98,7 +98,7 @@ def draw_tricks(arms: dict[str, Runs], output: str) -> None:
     """Accuracy on the frozen reward model against step, a panel for each trick over `plain`."""
     names = [arm for arm in arms if arm.startswith("static, ")]
     base, others = names[0], names[1:]
-    figure, axes = pyplot().subplots(2, 4, figsize=(13, 5.6), sharex=True, sharey=True)
+    figure, axes = pyplot().subplots(2, 4, figsize=(12, 5.4), sharex=True, sharey=True)
     for axis, arm in zip(axes.flat, others):
         for name, colour in ((base, "0.5"), (arm, "tab:red")):
             lines = [values(run, "eval/accuracy") for run in arms[name].values()]

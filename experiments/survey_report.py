@@ -58,7 +58,7 @@ def keep(runs: str, kept: str, question: str, arms: list[str]) -> None:
             rows = read_jsonl(run / "metrics.jsonl")
             if not rows or rows[-1]["step"] < read_json(run / "config.json")["steps"]:
                 continue
-            # accuracy by length of chain, precision and recall of the rule: no question asks for them
+            # no question asks for the accuracy by length of chain, nor how good the rule is
             columns = {
                 name: found
                 for name, found in slim(rows).items()
