@@ -23,7 +23,7 @@ def draw_algorithms(arms: dict[str, Runs], output: str) -> None:
             axis.plot(found, [row] * len(found), "o", color=colour, alpha=0.6)
             axis.plot(fmean(found), row, "|", color="black", ms=14)
     axes[0].set(yticks=range(len(names)), yticklabels=names, title="Mean accuracy of steps 2 to 20")
-    axes[1].set(title="Accuracy at the end, step 60")
+    axes[1].set(title="Accuracy at the end, steps 40 to 60")
     finish(figure, axes, output, "make survey: a dot a seed, a bar their mean", dpi=110)
 
 

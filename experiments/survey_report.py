@@ -157,6 +157,7 @@ COLUMNS = {
         "entropy": mean_of("entropy"),
         "clipped": clipped,
         "pass@2": mean_of("eval/pass@2"),
+        "code": mean_of("eval/code"),
         "completions to 0.9": costs("completions"),
     },
     "tricks": {

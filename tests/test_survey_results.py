@@ -49,14 +49,14 @@ def gaps(question, arm, base, of=soon):
 
 def test_all_algorithms_end_alike():
     arms = load(str(RESULTS), "algorithms")
-    by_seed = {arm: ends("algorithms", arm) for arm in arms}
-    assert len(arms) == 18 and {len(found) for found in by_seed.values()} == {8}
-    means = {arm: fmean(found) for arm, found in by_seed.items()}
-    low, high = min(means.values()), max(means.values())
-    assert says(README, f"all are equal: {low:.3f} to {high:.3f},")
-    assert min(max(found) - min(found) for found in by_seed.values()) > 0.04
+    means = {arm: fmean(ends("algorithms", arm)) for arm in arms}
+    assert len(arms) == 18 and all(len(runs) == 8 for runs in arms.values())
     largest = max(abs(mean - means["grpo"]) for mean in means.values())
-    assert says(README, f"The largest gap to `grpo` is {largest:.3f}")
+    assert says(README, f"apart by {largest:.3f} from `grpo` at most")
+    assert says(
+        README, f"near the ceiling, {min(means.values()):.3f} to {max(means.values()):.3f}."
+    )
+    assert 17 * 2 / 2**8 > 0.05  # the least p, corrected
 
 
 def test_most_algorithms_are_as_fast_and_seven_are_not():
@@ -75,26 +75,36 @@ def test_most_algorithms_are_as_fast_and_seven_are_not():
     assert all(round(fmean(found[arm]), 2) == 0.01 for arm in rest)
 
 
-def test_what_the_fast_and_the_slow_algorithms_pay():
+def test_the_algorithm_decides_between_words_and_code():
+    code = {arm: ends("algorithms", arm, "eval/code") for arm in load(str(RESULTS), "algorithms")}
+    assert max(code["gmpo"] + code["grpo_sequence"]) < 0.005
+    assert says(README, f"in code on all eight ({min(code['gspo wider']):.2f} or more)")
+    assert sum(x < 0.005 for x in code["grpo"]) == 5 and sum(x > 0.99 for x in code["grpo"]) == 2
+    pace = {a: fmean(map(soon, r.values())) for a, r in load(str(RESULTS), "algorithms").items()}
+    assert sorted(pace, key=pace.get)[-2:] == ["grpo_sequence", "gmpo"]
+    for arm, tokens in (("gmpo", 18), ("gspo wider", 24)):
+        found = fmean(ends("algorithms", arm, "completions/mean_length"))
+        assert abs(found - tokens) < 0.6
+
+
+def test_what_the_slow_algorithms_pay():
     arms = load(str(RESULTS), "algorithms")
-    pace = {arm: f"{fmean(map(soon, runs.values())):.3f}" for arm, runs in arms.items()}
-    for name in ("gmpo", "grpo_sequence", "grpo"):
-        assert says(README, f"`{name}` {pace[name]}")
-    tokens = {arm: fmean(ends("algorithms", arm, "completions/mean_length")) for arm in arms}
-    assert [round(tokens[arm]) for arm in ("gmpo", "grpo_sequence", "grpo")] == [18, 18, 20]
     entropy = {arm: fmean(ends("algorithms", arm, "entropy")) for arm in arms}
     assert max(entropy, key=entropy.get) == "pass@k"
     assert says(README, "({pass@k:.2f} against {grpo:.2f})".format(**entropy))
-    pass_at_2 = gaps("algorithms", "pass@k", "grpo", lambda run: last(run, "eval/pass@2"))
-    assert abs(fmean(pass_at_2)) < 0.001
-    clipped = fmean(run["clip_ratio/region_mean"][1] for run in arms["gspo"].values())
-    assert says(README, f"clips {clipped:.2f} of the tokens in the first step")
+    assert min(fmean(ends("algorithms", arm, "eval/pass@2")) for arm in arms) > 0.99
+    clipped = [run["clip_ratio/region_mean"][1] for run in arms["gspo"].values()]
+    assert says(README, f"clips {fmean(clipped):.2f} of the tokens in the first steps")
+    assert (
+        max(fmean(ends("algorithms", a, "clip_ratio/region_mean")) for a in ("grpo", "dapo")) < 2e-4
+    )
     sampled = [sum(run["completions"][-1] for run in arms[a].values()) for a in ("dapo", "grpo")]
-    assert says(README, f"for {sampled[0] / sampled[1]:.2f} times its completions")
+    assert says(README, f"in all 60 it samples {sampled[0] / sampled[1]:.2f} times as much")
     to = {arm: COLUMNS["algorithms"]["steps to 0.9"](runs, {}) for arm, runs in arms.items()}
     assert (to["gspo"], to["gspo wider"], to["ppo"], to["vine_ppo"]) == ("30", "14", "14", "8")
+    assert to["dapo"] == to["grpo"] == "8"
     cost = COLUMNS["algorithms"]["completions to 0.9"](arms["vine_ppo"], {})
-    assert says(README, f"8, and {cost} completions")
+    assert says(README, f"needs 8, and {cost} completions")
 
 
 # -- tricks --------------------------------------------------------------------------------------
@@ -110,7 +120,7 @@ def test_on_the_rule_tricks_do_next_to_nothing():
     cost = end.pop("entropy target")
     assert says(README, f"at most {max(map(abs, end.values())):.3f} at the end")
     kept = [fmean(ends("tricks", arm, "entropy")) for arm in ("entropy target", "plain")]
-    assert says(README, "keeps {:.2f} nats instead of {:.2f}".format(*kept))
+    assert says(README, "is never reached ({:.2f} instead of {:.2f})".format(*kept))
     assert says(README, f"costs {-cost:.3f}") and max(map(abs, end.values())) < 0.0025
 
 
@@ -118,10 +128,23 @@ def test_a_frozen_reward_model_is_hacked():
     runs = load(str(RESULTS), "tricks")["static, plain"].values()
     steps = [fall(run) for run in runs]
     assert len(steps) == 6 and says(README, f"between steps {min(steps)} and {max(steps)}")
-    low, high = (f(last(run, "reward") for run in runs) for f in (min, max))
-    assert says(
-        README, f"at {fmean(map(last, runs)):.2f} while the score stays at {low:.2f} to {high:.2f}"
-    )
+    best = [max(zip(run["eval/accuracy"], run["reward"]))[1] for run in runs]
+    end = [last(run, "reward") for run in runs]
+    assert all(after > before for before, after in zip(best, end))
+    said = f"from {min(best):.2f} to {max(best):.2f} where accuracy is best to {min(end):.2f} to"
+    assert says(README, f"ends at {fmean(map(last, runs)):.2f}, while the score goes on")
+    assert says(README, said) and says(README, f"to {max(end):.2f}: it is hacked")
+
+
+def test_by_the_middle_of_the_run_the_signs_are_there():
+    def middle(run):
+        rows = zip(run["step"], run["eval/accuracy"])
+        return fmean(accuracy for step, accuracy in rows if 40 <= step <= 60)
+
+    names = ("no std", "no clipping", "entropy target")
+    gained = [fmean(gaps("tricks", f"static, {n}", "static, plain", middle)) for n in names]
+    assert says(README, "({:+.2f}, {:+.2f}, {:+.2f})".format(*gained))
+    assert max(abs(fmean(gaps("tricks", n, "plain", middle))) for n in names) < 0.01
 
 
 def test_three_tricks_decide_how_far_it_is_hacked():
@@ -134,7 +157,7 @@ def test_three_tricks_decide_how_far_it_is_hacked():
     assert lower == {"static, no clipping", "static, entropy target"}
     assert all(sign_flip(found[arm]) > 0.09 for arm in static - higher - lower)
     mean = {arm: fmean(ends("tricks", arm)) for arm in static}
-    assert says(README, f"each of the six, at {mean['static, no std']:.2f}, and on one never falls")
+    assert says(README, f"each of the six, at {mean['static, no std']:.2f}, though")
     falls = [fall(run) for run in load(str(RESULTS), "tricks")["static, no std"].values()]
     assert falls.count(None) == 1
     without, target = mean["static, no clipping"], mean["static, entropy target"]
@@ -351,8 +374,11 @@ def test_the_readme_of_the_project_says_the_same():
 
 def test_the_verdicts_say_the_numbers_of_their_sections():
     mean = {arm: fmean(ends("tricks", arm)) for arm in load(str(RESULTS), "tricks")}
-    names = ("static, no std", "static, plain", "static, no clipping")
-    said = "without std {:.2f}, as it is {:.2f}, without clipping {:.2f} |"
+    names = ("no std", "plain", "no clipping", "entropy target")
+    names = [f"static, {name}" for name in names]
+    said = (
+        "without std {:.2f}, as it is {:.2f}, without clipping {:.2f}, with more entropy {:.2f} |"
+    )
     assert says(README, said.format(*(mean[name] for name in names)))
     wrong = [
         fmean(ends("process", arm, "right_with_wrong_step"))
