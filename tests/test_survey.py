@@ -107,7 +107,9 @@ def test_the_table_of_a_question(tmp_path, capsys):
     assert load(kept, "algorithms")["grpo"][2]["completions"] == [0, 256, 512, 768, 1024]
     survey_report.report(survey_report.SurveyReportConfig(kept))
     out = capsys.readouterr().out
-    assert "| grpo | 0.91 | 0.92 | 0.915 |  |  | 0.815 | 2 | 0.500 |  | 0.950 | 512 |" in out
+    assert (
+        "| grpo | 0.91 | 0.92 | 0.915 |  |  | 0.815 | 2 | 0.500 |  | 0.950 | 0.600 | 512 |" in out
+    )
     assert (
         "| rloo | 0.61 | 0.62 | 0.615 | -0.300 | 0.50 | 0.590 (p 0.50) | never on 2 of 2 | 0.500 |"
         in out
