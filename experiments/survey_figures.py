@@ -12,6 +12,18 @@ def soon(run: dict) -> float:
     return fmean(accuracy for step, accuracy in rows if 0 < step <= 20)
 
 
+SEEDS = "make survey; thin: a seed, thick: their mean"
+
+
+def draw_seeds(axis, runs: Runs, name: str, colour: str, lw: float = 2.4, **look) -> None:
+    """A metric against step: a thin line a seed, a thick one for their mean."""
+    lines = [values(run, name) for run in runs.values()]
+    for line in lines:
+        axis.plot(*line, color=colour, lw=0.7, alpha=0.4)
+    means = [fmean(found) for found in zip(*[line[1] for line in lines])]
+    axis.plot(lines[0][0][: len(means)], means, color=colour, lw=lw, **look)
+
+
 def draw_algorithms(arms: dict[str, Runs], output: str) -> None:
     """A dot a seed: how fast each learns, and how far it comes."""
     names = sorted(arms, key=lambda arm: fmean(map(soon, arms[arm].values())))
@@ -53,8 +65,7 @@ def draw_discovery(rows: list[dict], output: str) -> None:
         axis.minorticks_off()
     axes[0, 0].set(ylabel="pass@k")
     axes[0, -1].legend(frameon=False, loc="upper left")
-    made_by = "make survey, temperature 1; thin: a seed, thick: their mean"
-    finish(figure, list(axes[0]), output, made_by, dpi=110)
+    finish(figure, list(axes[0]), output, f"{SEEDS}; temperature 1", dpi=110)
 
 
 def draw_process(arms: dict[str, Runs], output: str) -> None:
@@ -62,15 +73,11 @@ def draw_process(arms: dict[str, Runs], output: str) -> None:
     figure, axes = pyplot().subplots(1, 2, figsize=(10, 4))
     for arm, colour in zip(arms, ("0.45", "tab:orange", "tab:blue", "tab:green")):
         for axis, name in zip(axes, ("eval/accuracy", "right_with_wrong_step")):
-            lines = [values(run, name) for run in arms[arm].values()]
-            for line in lines:
-                axis.plot(*line, color=colour, lw=0.7, alpha=0.4)
-            means = [fmean(found) for found in zip(*[line[1] for line in lines])]
-            axis.plot(lines[0][0][: len(means)], means, color=colour, lw=2.4, label=arm)
+            draw_seeds(axis, arms[arm], name, colour, label=arm)
     axes[0].set(title="True accuracy", xlabel="step", ylabel="share", ylim=(0, 1.02))
     axes[1].set(title="Of the right answers: with a wrong step", xlabel="step", ylim=(0, 1.02))
     axes[0].legend(frameon=False)
-    finish(figure, axes, output, "make survey; thin: a seed, thick: their mean", dpi=110)
+    finish(figure, axes, output, SEEDS, dpi=110)
 
 
 def draw_labels(arms: dict[str, Runs], output: str) -> None:
@@ -79,33 +86,24 @@ def draw_labels(arms: dict[str, Runs], output: str) -> None:
     figure, axes = pyplot().subplots(1, len(priors), figsize=(13, 4), sharey=True)
     for axis, prior in zip(axes, priors):
         for number, reward in enumerate(a.partition(", ")[2] for a in arms if a.startswith(prior)):
-            runs = arms[f"{prior}, {reward}"].values()
-            lines = [values(run, "eval/accuracy") for run in runs]
             colour = "0.7" if reward == "rule" else f"C{number - 1}"
             # the first four lie on one another: broad below, narrow above
             look = {"lw": max(5 - 1.2 * number, 1.8), "ls": "--" if 0 < number < 4 else "-"}
-            for line in lines:
-                axis.plot(*line, color=colour, lw=0.7, alpha=0.4)
-            means = [fmean(found) for found in zip(*[line[1] for line in lines])]
-            axis.plot(lines[0][0], means, color=colour, label=reward, **look)
+            runs = arms[f"{prior}, {reward}"]
+            draw_seeds(axis, runs, "eval/accuracy", colour, label=reward, **look)
         axis.set(title=prior, xlabel="step", ylim=(0, 1.02))
     axes[0].set(ylabel="true accuracy")
     axes[-1].legend(frameon=False, fontsize=9)
-    finish(figure, axes, output, "make survey; thin: a seed, thick: their mean", dpi=110)
+    finish(figure, axes, output, SEEDS, dpi=110)
 
 
 def draw_tricks(arms: dict[str, Runs], output: str) -> None:
     """Accuracy on the frozen reward model against step, a panel for each trick over `plain`."""
-    names = [arm for arm in arms if arm.startswith("static, ")]
-    base, others = names[0], names[1:]
+    base, *tricks = [arm for arm in arms if arm.startswith("static, ")]
     figure, axes = pyplot().subplots(2, 4, figsize=(12, 5.4), sharex=True, sharey=True)
-    for axis, arm in zip(axes.flat, others):
-        for name, colour in ((base, "0.5"), (arm, "tab:red")):
-            lines = [values(run, "eval/accuracy") for run in arms[name].values()]
-            for line in lines:
-                axis.plot(*line, color=colour, lw=0.7, alpha=0.5)
-            means = [fmean(found) for found in zip(*[line[1] for line in lines])]
-            axis.plot(lines[0][0], means, color=colour, lw=2.4)
+    for axis, arm in zip(axes.flat, tricks):
+        draw_seeds(axis, arms[base], "eval/accuracy", "0.5")
+        draw_seeds(axis, arms[arm], "eval/accuracy", "tab:red")
         axis.set(title=arm.partition(", ")[2], ylim=(0, 1.02))
     axes[0, -1].tick_params(labelbottom=True)  # nothing is below it
     axes.flat[-1].axis("off")
@@ -114,6 +112,4 @@ def draw_tricks(arms: dict[str, Runs], output: str) -> None:
         axis.set(xlabel="step")
     for axis in axes[:, 0]:
         axis.set(ylabel="true accuracy")
-    finish(
-        figure, list(axes.flat[:-1]), output, "make survey; thin: a seed, thick: their mean", 110
-    )
+    finish(figure, list(axes.flat[: len(tricks)]), output, SEEDS, dpi=90)

@@ -15,6 +15,7 @@ from statistics import fmean, median_high
 
 from experiments.reproduce_logs import (
     DIGITS,
+    START_METRICS,
     Runs,
     around,
     file_name,
@@ -43,13 +44,14 @@ from support.stats import sign_flip
 from support.tables import check_readme, markdown, renew_file
 
 LOGGED = (
-    "entropy clip_ratio/region_mean ratio kl frac_reward_zero_std right_with_wrong_step code "
-    "critic/explained_variance completions/mean_length"
+    "entropy clip_ratio/region_mean ratio kl reward_std frac_reward_zero_std "
+    "right_with_wrong_step code critic/explained_variance completions/mean_length"
 ).split()
 
 
 def keep(runs: str, kept: str, question: str, arms: list[str]) -> None:
-    """Write kept/QUESTION.jsonl of the runs that have all of their steps, see reproduce_logs."""
+    """Write kept/QUESTION.jsonl of the runs that have all of their steps, see reproduce_logs; and
+    kept/reward_models.jsonl of the static ones, where the question has any."""
     claim_results(Path(kept), "experiments.survey")
     lines = []
     for folder in seed_folders(runs):
@@ -78,6 +80,14 @@ def keep(runs: str, kept: str, question: str, arms: list[str]) -> None:
     if not lines:
         raise InputError(f"{runs} holds no finished run of {question}: make survey")
     write_lines(Path(kept, f"{question}.jsonl"), lines)
+    models = [
+        {"seed": int(folder.name[4:])}
+        | {k: round(v, DIGITS) for k, v in read_json(path).items() if k in START_METRICS}
+        for folder in seed_folders(runs)
+        if (path := folder / "rm" / "metrics.json").exists()
+    ]
+    if models and any(arm.startswith("static") for arm in arms):
+        write_lines(Path(kept, "reward_models.jsonl"), models)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -128,18 +138,14 @@ def fall(run: dict) -> int | None:
     return None
 
 
-def mean_of(name: str):
+def mean_of(name: str, form: str = ".3f"):
+    """The mean of the seeds' results, in the format `form`."""
+
     def column(runs: Runs, base: Runs) -> str:
         found = [last(run, name) for run in runs.values() if values(run, name)[1]]
-        return f"{fmean(found):.3f}" if found else ""
+        return format(fmean(found), form) if found else ""
 
     return column
-
-
-def clipped(runs: Runs, base: Runs) -> str:
-    name = "clip_ratio/region_mean"
-    found = [last(run, name) for run in runs.values() if values(run, name)[1]]
-    return f"{fmean(found):.2%}" if found else ""
 
 
 def best(runs: Runs, base: Runs) -> str:
@@ -150,6 +156,7 @@ def at_start(runs: Runs, base: Runs) -> str:
     return f"{fmean(values(run, 'eval/accuracy')[1][0] for run in runs.values()):.3f}"
 
 
+clipped = mean_of("clip_ratio/region_mean", ".2%")
 COLUMNS = {
     "algorithms": {
         "up to step 20": early,

@@ -104,6 +104,7 @@ def test_the_table_of_a_question(tmp_path, capsys):
     kept = str(tmp_path / "kept")
     write_runs(tmp_path, "algorithms", {"grpo": [0.5, 0.9, 0.9, 0.9], "rloo": [0.5, 0.6, 0.6, 0.6]})
     survey_report.keep(str(tmp_path), kept, "algorithms", ["grpo", "rloo", "never run"])
+    assert not (tmp_path / "kept" / "reward_models.jsonl").exists()
     assert load(kept, "algorithms")["grpo"][2]["completions"] == [0, 256, 512, 768, 1024]
     survey_report.report(survey_report.SurveyReportConfig(kept))
     out = capsys.readouterr().out

@@ -55,7 +55,9 @@ def test_all_algorithms_end_alike():
     assert says(README, f"apart by {largest:.3f} from `grpo` at most")
     low, high = min(means.values()), max(means.values())
     assert says(README, f"near the ceiling, {low:.3f} to {high:.3f}.")
-    assert 17 * 2 / 2**8 > 0.05  # the least p, corrected
+    least = sign_flip([1.0] * len(arms["grpo"]))
+    assert says(README, f"of eight seeds {least:.2f} is the least")
+    assert (len(arms) - 1) * least > 0.05, "none of them could survive a correction"
 
 
 def test_most_algorithms_are_as_fast_and_seven_are_not():
@@ -81,6 +83,8 @@ def test_the_algorithm_decides_between_words_and_code():
     assert sum(x < 0.005 for x in code["grpo"]) == 5 and sum(x > 0.99 for x in code["grpo"]) == 2
     pace = {a: fmean(map(soon, r.values())) for a, r in load(str(RESULTS), "algorithms").items()}
     assert sorted(pace, key=pace.get)[-2:] == ["grpo_sequence", "gmpo"]
+    starts = [run["eval/code"][0] for run in load(str(RESULTS), "algorithms")["grpo"].values()]
+    assert 0.22 < fmean(starts) < 0.28 and says(README, "in a quarter of its completions")
     for arm, tokens in (("gmpo", 18), ("gspo wider", 24)):
         found = fmean(ends("algorithms", arm, "completions/mean_length"))
         assert abs(found - tokens) < 0.6
@@ -132,6 +136,26 @@ def test_a_frozen_reward_model_is_hacked():
     said = f"from {min(best):.2f} to {max(best):.2f} where accuracy is best to {min(end):.2f} to"
     assert says(README, f"ends at {fmean(map(last, runs)):.2f}, while the score goes on")
     assert says(README, said) and says(README, f"to {max(end):.2f}: it is hacked")
+
+
+def test_how_good_the_static_reward_models_are():
+    models = read_jsonl(RESULTS / "reward_models.jsonl")
+    held_out = [model["held_out/accuracy"] for model in models]
+    assert len(models) == 6 and min(model["validation/accuracy"] for model in models) > 0.88
+    assert says(README, f"({min(held_out):.2f} to {max(held_out):.2f} on held-out ones)")
+
+
+def test_the_spread_of_the_score_shrinks():
+    runs = load(str(RESULTS), "tricks")["static, plain"].values()
+    begin = [next(x for x in run["reward_std"] if x is not None) for run in runs]
+    end = [last(run, "reward_std") for run in runs]
+    assert says(README, f"that spread falls from {fmean(begin):.2f} to {fmean(end):.2f}")
+    assert all(after < before / 2 for before, after in zip(begin, end))
+
+
+def test_without_clipping_it_falls_farther_rather_than_sooner():
+    found = gaps("tricks", "static, no clipping", "static, plain", fall)
+    assert sum(gap < 0 for gap in found) == 3 and sum(gap > 0 for gap in found) == 1
 
 
 def test_by_the_middle_of_the_run_the_signs_are_there():
@@ -366,6 +390,7 @@ def test_code_by_the_first_word_has_the_papers_signs():
 def test_the_readme_of_the_project_says_the_same():
     door = (RESULTS.parents[1] / "README.md").read_text(encoding="utf-8")
     assert says(door, "seventeen relatives of GRPO end alike, seven are faster or slower")
+    assert says(door, "three tricks decide how far a frozen reward model is hacked")
     means = [fmean(pass_at(1, p, "3 to 6 numbers: every step")) for p in ("before", "rl")]
     assert says(door, "pass@1 {:.2f} to {:.2f} where pass@64 was 1.00".format(*means))
 
