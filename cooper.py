@@ -25,7 +25,6 @@ that reward model, bit for bit.
     python cooper.py --model runs/demo/policy --rm_model runs/demo/rm
 """
 
-import copy
 import math
 import time
 from dataclasses import dataclass
@@ -38,19 +37,14 @@ import rewards
 import rules
 from annotation import Example, label
 from data import draw_problems
-from eval import (
-    eval_metrics,
-    evaluation_due,
-    measure,
-    measure_pairs,
-    order,
-    rollout_metrics,
-    verdict_metrics,
-)  # fmt: skip
+from eval import eval_metrics, evaluation_due
 from grpo import GRPOConfig, group_advantages, update
+from learner import frozen
+from metrics import measure, measure_pairs, order, rollout_metrics, verdict_metrics
 from pairs import answered_rate, find_negatives, make_negatives, pair_up, select_positives
 from reward_model import RewardModel, pairwise_loss
 from rollout import load_policy, sample
+from support import memory
 from support.errors import InputError
 from support.flags import command_line
 from support.optimize import norm_stats, optimizer_step
@@ -157,16 +151,17 @@ def agreement(score: torch.Tensor, correct: torch.Tensor) -> float:
 # The loop
 
 
-def train(cfg: CooperConfig) -> list[dict]:
+def train(cfg: CooperConfig, on_row=None) -> list[dict]:
     """Policy and reward model, step by step: grpo.train with stages 5-7.
 
-    Writes cfg.output (see support/run.py). Returns its history, as grpo.train does.
+    Writes cfg.output (see support/run.py). Returns its history, and on_row is called, as in
+    grpo.train.
     """
     cfg = objectives.with_preset(cfg)
     grpo.check(cfg)
     if "rm" not in rewards.names_in(cfg.reward):
         raise InputError(f"reward {cfg.reward!r} does without the reward model: that is grpo.py")
-    with Run(cfg) as run:
+    with Run(cfg, on_row=on_row) as run:
         learner = grpo.start(cfg)
         policy, tokenizer, optimizer = learner.policy, learner.tokenizer, learner.optimizer
         N, G, T = cfg.prompts, cfg.group_size, cfg.max_new_tokens
@@ -179,10 +174,12 @@ def train(cfg: CooperConfig) -> list[dict]:
         rm_optimizer = torch.optim.AdamW(rm.model.parameters(), lr=cfg.rm_lr, weight_decay=0.01)
         # without a copy it is only read before training
         asked = cfg.rm_lr > 0 and (cfg.stale_pairs or cfg.negatives == "assistant")
-        initial = copy.deepcopy(policy).requires_grad_(False) if asked else policy
-        assistant = load_policy(cfg.assistant) if cfg.assistant else (initial, tokenizer)
+        initial = frozen(learner, cfg) if asked else policy
+        assistant = initial, tokenizer
+        if cfg.assistant:
+            assistant = load_policy(cfg.assistant, cuda_graphs=cfg.cuda_graphs)
         watched = held_out_set(learner, assistant, cfg) if cfg.eval_every else None
-        parts = {"policy": policy, "optimizer": optimizer} | learner.extra
+        parts = {"policy": memory.trained(policy), "optimizer": optimizer} | learner.extra
         run.resume(rm=rm.model, rm_optimizer=rm_optimizer, **parts)
         if not run.history:
             run.log({"step": 0} | watch(learner, rm, watched, cfg))
@@ -254,7 +251,7 @@ def train(cfg: CooperConfig) -> list[dict]:
             run.log(row)
             run.checkpoint(step)
 
-        run.save_model("policy", policy, tokenizer)
+        run.save_model("policy", memory.merged(policy), tokenizer)
         run.save_model("rm", rm.model, rm.tokenizer)
     return run.history
 

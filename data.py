@@ -120,17 +120,23 @@ def arithmetic_problems(
 # Files and named benchmarks.
 
 # name: (hub path, configuration, {our split: theirs}, question field, answer field)
+TEST_ONLY, TRAIN_ONLY = {"train": "test"}, {"test": "train"}
 BENCHMARKS = {
     "gsm8k": ("openai/gsm8k", "main", {}, "question", "answer"),
     "svamp": ("ChilleD/SVAMP", None, {}, "question_concat", "Answer"),
-    "math500": ("HuggingFaceH4/MATH-500", None, {"train": "test"}, "problem", "answer"),
+    "math500": ("HuggingFaceH4/MATH-500", None, TEST_ONLY, "problem", "answer"),
     "olympiadbench": (
         "Hothan/OlympiadBench",
         "OE_TO_maths_en_COMP",
-        {"test": "train"},
+        TRAIN_ONLY,
         "question",
         "final_answer",
-    ),
+    ),  # fmt: skip
+    "math_odyssey": ("MathOdyssey/MathOdyssey", None, TEST_ONLY, "problem_statement", "answer"),
+    "amc23": ("math-ai/amc23", None, TEST_ONLY, "question", "answer"),
+    "aime24": ("HuggingFaceH4/aime_2024", None, TRAIN_ONLY, "problem", "answer"),
+    "aime25": ("math-ai/aime25", None, TEST_ONLY, "problem", "answer"),
+    "deepmath": ("zwhe99/DeepMath-103K", None, TRAIN_ONLY, "question", "final_answer"),
 }
 
 
@@ -166,6 +172,15 @@ def load_problems(
         return problems
     drawn = {id(problem) for problem in shuffled(problems, seed)[:limit]}
     return [problem for problem in problems if id(problem) in drawn]
+
+
+def is_choice(problem: Problem) -> bool:
+    """Whether the reference names options, as a third of Math Odyssey's do: a guess is often right.
+
+    >>> is_choice(Problem("q", "B")), is_choice(Problem("q", "B, F")), is_choice(Problem("q", "x"))
+    (True, True, False)
+    """
+    return re.fullmatch(r"[A-H](, [A-H])*", problem.answer) is not None
 
 
 def normalised(question: str) -> str:

@@ -20,7 +20,7 @@ from typing import Literal
 import torch
 
 import rewards
-from data import load_problems
+from data import is_choice, load_problems
 from rollout import load_policy, sample, those_that_fit
 from support.checks import check_settings
 from support.errors import InputError
@@ -28,8 +28,10 @@ from support.files import check_apart, write
 from support.flags import command_line
 from support.progress import progress
 from support.run import due, torch_rng
+from support.selfcheck import set_bf16
 from support.stats import t95
-from survey.process import steps_taken
+from support.tables import markdown
+from verifier import equivalent
 
 
 def pass_at_k(n: int, c: int, k: int) -> float:
@@ -78,15 +80,17 @@ def evaluate(
     seed: int = 0,
     keep: list | None = None,
     quiet: bool = True,
+    vote: bool = False,
 ) -> dict:
     """Sample `samples` completions per problem and score them by the rule.
 
     batch: completions sampled at a time. keep: a list that receives every row as a dict.
+    vote: whether maj@`samples` is wanted, the accuracy of each problem's most common boxed answer.
     Returns accuracy, accuracy_low, accuracy_high (95%), pass@1, pass@2, pass@4, ... to `samples`,
     the shares boxed, code and truncated, length (mean tokens), and the accuracy on each
     Problem.benchmark by its name.
     """
-    correct, boxed, code, length, truncated = [], [], [], [], []
+    correct, boxed, code, length, truncated, voted = [], [], [], [], [], []
     generator = torch_rng(policy.device, seed, "evaluate")
     prompts = max(1, batch // samples)
     starts = range(0, len(problems), prompts)
@@ -101,6 +105,9 @@ def evaluate(
         code += rewards.python(rollouts).tolist()
         length += rollouts.mask.sum(1).tolist()
         truncated += rollouts.truncated.tolist()
+        if vote:
+            groups = [rollouts.texts[i * samples : (i + 1) * samples] for i in range(len(part))]
+            voted += [voted_right(group, problem) for group, problem in zip(groups, part)]
         if keep is not None:
             rows = zip(rollouts.problems, rollouts.texts, right.bool().tolist())
             keep += [
@@ -115,6 +122,8 @@ def evaluate(
     low, high = interval(shares, samples)
     mean = {"boxed": boxed, "code": code, "truncated": truncated, "length": length}
     ks = [2**i for i in range(samples.bit_length())]
+    if vote:
+        mean |= {f"maj@{samples}": voted}
     return (
         {"accuracy": sum(shares) / len(shares), "accuracy_low": low, "accuracy_high": high}
         | {f"pass@{k}": sum(pass_at_k(samples, c, k) for c in correct) / len(correct) for k in ks}
@@ -122,58 +131,14 @@ def evaluate(
     )
 
 
+def voted_right(texts: list[str], problem) -> bool:
+    """Whether the most common boxed answer of the texts is right."""
+    answer = rewards.majority_vote(texts)
+    return answer is not None and equivalent(answer, problem.answer)
+
+
 # --------------------------------------------------------------------------------------------------
 # What training runs log
-
-
-def rollout_metrics(rollouts, reward: torch.Tensor, correct: torch.Tensor, rule) -> dict:
-    """What is logged of the completions of a step; reward, correct (by the verifier): [B].
-
-    rule: the reward function that training takes for right.
-    """
-    groups = reward.view(-1, rollouts.group_size)
-    with_steps, wrong = ((x * correct.cpu()).sum().item() for x in steps_taken(rollouts))
-    return verdict_metrics("rule", rule(rollouts), correct) | {
-        "reward": reward.mean().item(),
-        "reward_std": groups.double().std(1, correction=min(1, groups.shape[1] - 1)).mean().item(),
-        "frac_reward_zero_std": (groups == groups[:, :1]).all(1).float().mean().item(),
-        "accuracy": correct.mean().item(),
-        "right_with_wrong_step": wrong / with_steps if with_steps else math.nan,
-        "code": rewards.python(rollouts).mean().item(),
-        "completions/mean_length": rollouts.mask.sum(1).mean().item(),
-        "completions/clipped_ratio": rollouts.truncated.float().mean().item(),
-    }
-
-
-def verdict_metrics(name: str, said: torch.Tensor, correct: torch.Tensor) -> dict:
-    """Of a grader's yes on the completions of a step: the share that is right, and the share of
-    what is right that gets one. said, correct: [B], 0/1. nan where there is nothing to divide by.
-
-    >>> verdict_metrics("rule", torch.tensor([1, 1, 0, 0]), torch.tensor([1, 0, 1, 1]))
-    {'rule/precision': 0.5, 'rule/recall': 0.3333333333333333}
-    """
-    both = float(((said > 0) & (correct > 0)).sum())
-    yes, right = float((said > 0).sum()), float((correct > 0).sum())
-    return {
-        f"{name}/precision": both / yes if yes else math.nan,
-        f"{name}/recall": both / right if right else math.nan,
-    }
-
-
-def order(score: torch.Tensor, correct: torch.Tensor, group_size: int) -> float:
-    """Share of (right, wrong) pairs of one prompt whose right one scores higher; ties are half.
-
-    That is what a group-relative advantage feels; where the scores lie, it does not. nan where no
-    group holds both.
-
-    >>> order(torch.tensor([0.9, 0.2, 0.5, 0.1, 0.1, 0.7]), torch.tensor([1, 0, 1, 0, 1, 1]), 3)
-    0.875
-    """
-    score, correct = score.view(-1, group_size), correct.view(-1, group_size) > 0
-    pair = correct[:, :, None] & ~correct[:, None, :]
-    gap = score[:, :, None] - score[:, None, :]
-    won = (gap > 0).double() + (gap == 0).double() / 2
-    return (won[pair].mean().item()) if pair.any() else math.nan
 
 
 def evaluation_due(cfg, step: int) -> bool:
@@ -214,34 +179,6 @@ def eval_metrics(learner, cfg) -> dict:
 
 
 # --------------------------------------------------------------------------------------------------
-# Of a reward model
-
-
-def measure(rm, examples) -> dict[str, float]:
-    """Accuracy at score 1/2, and expected calibration error over ten bins of the score."""
-    if not examples:
-        return {"accuracy": math.nan, "calibration_error": math.nan}
-    texts = zip(*[(e.question, e.reference, e.completion) for e in examples])
-    score = rm.score(*texts).cpu()
-    label = torch.tensor([float(e.label) for e in examples])
-    bins = (score * 10).long().clamp(max=9)
-    gaps = [(score[bins == b] - label[bins == b]).sum().abs().item() for b in range(10)]
-    return {
-        "accuracy": ((score > 0.5) == label.bool()).float().mean().item(),
-        "calibration_error": sum(gaps) / len(examples),
-    }
-
-
-def measure_pairs(rm, pairs: list[tuple]) -> dict[str, float]:
-    """Share of (question, reference, right, wrong) whose right text scores higher, ties half."""
-    if not pairs:
-        return {"order": math.nan}
-    question, reference, right, wrong = zip(*pairs)
-    gap = rm.score(question, reference, right) - rm.score(question, reference, wrong)
-    return {"order": ((gap > 0).double() + (gap == 0).double() / 2).mean().item()}
-
-
-# --------------------------------------------------------------------------------------------------
 # The command
 
 
@@ -250,7 +187,7 @@ class EvalConfig:
     model: str = "runs/demo/policy"  # folder or hub name of a causal LM
     system: str | None = None  # system prompt; None leaves it to the model's chat template
     chat: str | None = None  # "plain" for a base model, or JSON: {"enable_thinking": false}
-    data: str = "arithmetic"  # "arithmetic", a .jsonl file, or a named benchmark
+    data: str = "arithmetic"  # "arithmetic", a .jsonl file, a benchmark, or several: "gsm8k,svamp"
     split: Literal["train", "test"] = "test"  # files are taken whole
     limit: int | None = 200  # problems; None takes all. Of a file seed 0 draws those held out
     samples: int = 8  # completions per problem
@@ -262,36 +199,77 @@ class EvalConfig:
     output: str | None = None  # .jsonl file for every completion; None keeps none
 
 
-def completions(cfg: EvalConfig, model: str) -> tuple[dict, list[dict]]:
-    """(result of evaluate, every completion as a row) of a model."""
+def sources_of(data: str) -> list[str]:
+    """The names in "gsm8k,svamp"; what is a file is one source, whatever its name."""
+    return [data] if os.path.exists(data) else [name.strip() for name in data.split(",")]
+
+
+def asked(cfg: EvalConfig) -> dict[str, list]:
+    """{benchmark: its problems}; multiple choice is reported apart."""
+    found = {}
+    for source in sources_of(cfg.data):
+        problems = load_problems(source, cfg.split, cfg.limit, cfg.seed)
+        choice = [problem for problem in problems if is_choice(problem)]
+        rest = [problem for problem in problems if not is_choice(problem)]
+        found |= {source: rest} if rest else {}
+        found |= {f"{source}, choice": choice} if choice else {}
+    return found
+
+
+def completions(cfg: EvalConfig, model: str) -> tuple[dict[str, dict], list[dict]]:
+    """({benchmark: result of evaluate}, every completion as a row) of a model."""
+    set_bf16(None)
     policy, tokenizer = load_policy(model, "auto", cfg.system, cfg.chat)
-    problems = load_problems(cfg.data, cfg.split, cfg.limit, cfg.seed)
-    (problems,) = those_that_fit(policy, tokenizer, cfg.max_new_tokens, problems)
-    samples, keep = 1 if cfg.temperature == 0 else cfg.samples, []
-    with torch.inference_mode():
-        result = evaluate(
-            policy, tokenizer, problems, samples, cfg.temperature, cfg.top_p, cfg.max_new_tokens,
-            cfg.batch, cfg.seed, keep, quiet=False,
-        )  # fmt: skip
-    print(f"{model} on {cfg.data}: {len(problems)} problems x {samples} samples")
-    if result["truncated"] > 0.5:
-        print(f"most completions ran into max_new_tokens={cfg.max_new_tokens}: allow more")
-    return result, keep
+    samples, results, keep = 1 if cfg.temperature == 0 else cfg.samples, {}, []
+    names, lists = zip(*asked(cfg).items())
+    for name, problems in zip(names, those_that_fit(policy, tokenizer, cfg.max_new_tokens, *lists)):
+        rows = []
+        with torch.inference_mode():
+            found = evaluate(
+                policy, tokenizer, problems, samples, cfg.temperature, cfg.top_p,
+                cfg.max_new_tokens, cfg.batch, cfg.seed, rows, quiet=False, vote=samples > 1,
+            )  # fmt: skip
+        keep += [{"benchmark": name} | row for row in rows]
+        results[name] = found | {"problems": float(len(problems))}
+        print(f"{model} on {name}: {len(problems)} problems x {samples} samples")
+        if results[name]["truncated"] > 0.5:
+            print(f"most completions ran into max_new_tokens={cfg.max_new_tokens}: allow more")
+    return results, keep
 
 
-def main(cfg: EvalConfig) -> dict:
+def table(results: dict[str, dict]) -> str:
+    """Markdown: a row for each benchmark, as a row of Cooper's Table 3 on its side; and their mean,
+    multiple choice left out."""
+    rows, shown = [], [name for name in next(iter(results.values())) if "@" in name]
+    for name, found in results.items():
+        interval = "{accuracy_low:.3f}-{accuracy_high:.3f}".format(**found)
+        numbers = [f"{found[metric]:.3f}" for metric in (*shown, "boxed", "truncated")]
+        rows.append(
+            [name, f"{found['problems']:.0f}", f"{found['accuracy']:.3f}", interval, *numbers]
+        )
+    averaged = [r["accuracy"] for name, r in results.items() if not name.endswith(", choice")]
+    mean = sum(averaged) / len(averaged) if averaged else math.nan
+    rows.append(["mean", "", f"{mean:.3f}", *[""] * (len(shown) + 3)])
+    return markdown(["", "problems", "accuracy", "95%", *shown, "boxed", "truncated"], rows)
+
+
+def main(cfg: EvalConfig) -> dict[str, dict]:
     check_settings(cfg)
     if cfg.output is not None:
         check_apart(cfg)
         if not cfg.output.endswith(".jsonl") or os.path.lexists(cfg.output):
             raise InputError(f"--output {cfg.output}: name a .jsonl file that is not there already")
-    result, keep = completions(cfg, cfg.model)
+    results, keep = completions(cfg, cfg.model)
     if cfg.output:
         Path(cfg.output).parent.mkdir(parents=True, exist_ok=True)
         write(Path(cfg.output), "".join(json.dumps(row) + "\n" for row in keep), new=True)
-    for name, value in result.items():
-        print(f"  {name:14} {value:.3f}")
-    return result
+    if len(results) > 1:
+        print(table(results))
+    else:
+        (found,) = results.values()
+        for name, value in found.items():
+            print(f"  {name:14} {value:.3f}")
+    return results
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ N prompts, G completions each, B = N*G rows, P prompt length, T completion lengt
 import math
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
@@ -39,10 +40,12 @@ import torch
 import rewards
 import rules
 from data import draw_problems
-from eval import eval_metrics, evaluation_due, rollout_metrics
+from eval import eval_metrics, evaluation_due
 from judge import Judge
 from learner import check, start
+from metrics import rollout_metrics
 from rollout import sample, token_logprobs
+from support import memory
 from support.errors import InputError
 from support.flags import command_line
 from support.optimize import norm_stats, optimizer_step
@@ -53,7 +56,7 @@ HELP = objectives.HELP
 
 
 @dataclass(frozen=True)
-class GRPOConfig(objectives.Switches):
+class GRPOConfig(objectives.Switches, memory.Resources):
     model: str = "runs/demo/policy"  # policy to start from: Hugging Face folder or hub name
     system: str | None = None  # system prompt; None leaves it to the model's chat template
     chat: str | None = None  # "plain" for a base model, or JSON: {"enable_thinking": false}
@@ -192,26 +195,35 @@ def policy_loss(logp, logp_old, adv, mask, cfg, logp_ref=None, normaliser=None, 
 def update(policy, optimizer, rollouts, adv, cfg, reference=None, generator=None) -> dict:
     """Stage 4: `inner_epochs` passes over the rollouts, `minibatches` updates per pass.
 
-    adv: [B], or [B, T] for one per token.
-    Returns the stats of policy_loss as means over the tokens of all updates, those of norm_stats,
-    which raises InputError if no update could be applied, and how far sampler and trainer differ.
+    adv: [B], or [B, T] for one per token. Completions whose advantage is 0 are not read where no
+    KL or entropy asks for them: they would add a gradient of 0. The normaliser counts them.
+    Returns the stats of policy_loss, means over the tokens that were read (clip_ratio/...: over
+    all), those of norm_stats, how far sampler and trainer differ, and the entropy when sampled.
+    Raises InputError if no update could be applied.
     """
-    sums, tokens, norms, distances = {}, 0.0, [], []
+    sums, tokens, in_all, norms, distances = {}, 0.0, 0.0, [], []
     adv = adv.view(len(adv), -1)  # [B, 1] or [B, T]
+    read = (adv != 0).any(1) | bool(cfg.kl_coef or cfg.entropy_coef)
+    score = partial(token_logprobs, temperature=cfg.temperature, share_prompts=cfg.share_prompts)
     for _ in range(cfg.inner_epochs):
         order = torch.randperm(len(adv), generator=generator, device=adv.device)
         for minibatch in order.tensor_split(cfg.minibatches):
             normaliser = loss_normaliser(rollouts.mask[minibatch], cfg)
+            in_all += rollouts.mask[minibatch].sum().item()
+            # at least one, for an optimizer with momentum steps all the same
+            minibatch = minibatch[read[minibatch]] if read[minibatch].any() else minibatch[:1]
             if cfg.micro_batch is not None:
                 # rows of like length together: less padding to compute, the same gradient
-                minibatch = minibatch[rollouts.mask[minibatch].sum(1).argsort(stable=True)]
+                like = minibatch if cfg.share_prompts else rollouts.mask[minibatch].sum(1)
+                minibatch = minibatch[like.argsort(stable=True)]
             for rows in minibatch.split(cfg.micro_batch or len(minibatch)):
                 part, logp_ref = rollouts.rows(rows), None
                 part_adv = adv[rows][:, : part.mask.shape[1]]
-                logp, entropy = token_logprobs(policy, part, cfg.temperature)
                 if reference is not None:
-                    with torch.no_grad():
-                        logp_ref, _ = token_logprobs(reference, part, cfg.temperature)
+                    with torch.no_grad(), memory.as_reference(reference, policy):
+                        logp_ref, _ = score(reference, part)
+                with memory.recomputing(policy):
+                    logp, entropy = score(policy, part, entropy_grad=bool(cfg.entropy_coef))
                 loss, stats = policy_loss(
                     logp, part.logp, part_adv, part.mask, cfg, logp_ref, normaliser, entropy
                 )
@@ -225,6 +237,10 @@ def update(policy, optimizer, rollouts, adv, cfg, reference=None, generator=None
                     distances.append((logp.detach() - part.logp).abs().max())
             norms.append(optimizer_step(policy, optimizer, cfg.max_grad_norm))
     means = {name: value / tokens for name, value in sums.items()}
+    if cfg.clip == "min":  # then what has no advantage is not clipped
+        means |= {n: sums[n] / in_all for n in sums if n.startswith("clip_ratio")}
+    if rollouts.entropy is not None:
+        means["entropy"] = (rollouts.entropy.sum() / rollouts.mask.sum()).item()
     furthest = torch.stack(distances).max().item()  # Python's max would pass over a nan
     return means | norm_stats(norms) | {"sampling/sampling_logp_difference/max": furthest}
 
@@ -233,21 +249,23 @@ def update(policy, optimizer, rollouts, adv, cfg, reference=None, generator=None
 # The loop
 
 
-def train(cfg: GRPOConfig, reward=None) -> list[dict]:
+def train(cfg: GRPOConfig, reward=None, on_row=None) -> list[dict]:
     """GRPO on `reward(rollouts) -> [B]`; default: the function of rewards.py that cfg.reward names.
 
     Writes cfg.output (see support/run.py), returns its history: a dict per step, 0 is the start.
+    on_row: called with each, e.g. wandb.log.
     """
     cfg = objectives.with_preset(cfg)
     check(cfg)
     rule = rules.by_rule(rules.rule_of(cfg.rule))
-    judge = Judge(cfg.model, cfg.system, cfg.chat, cfg.judge_max_new_tokens)
+    how = cfg.system, cfg.chat, cfg.judge_max_new_tokens, cfg.cuda_graphs
+    judge = Judge(cfg.model, *how)
     reward = reward or rewards.by_name(cfg.reward, cfg.gamma, rule, judge=judge)
-    with Run(cfg, reward) as run:
+    with Run(cfg, reward, on_row) as run:
         learner = start(cfg)
         policy, tokenizer, optimizer = learner.policy, learner.tokenizer, learner.optimizer
         N, G, T = cfg.prompts, cfg.group_size, cfg.max_new_tokens
-        run.resume(policy=policy, optimizer=optimizer, **learner.extra)
+        run.resume(policy=memory.trained(policy), optimizer=optimizer, **learner.extra)
         if not run.history:
             run.log({"step": 0} | eval_metrics(learner, cfg))
 
@@ -289,7 +307,7 @@ def train(cfg: GRPOConfig, reward=None) -> list[dict]:
             run.log(row)
             run.checkpoint(step)
 
-        run.save_model("policy", policy, tokenizer)
+        run.save_model("policy", memory.merged(policy), tokenizer)
     return run.history
 
 

@@ -43,8 +43,10 @@ class Judge:
     It is the policy that the run starts from, loaded when it is first asked.
     """
 
-    def __init__(self, model: str, system=None, chat=None, max_new_tokens: int = 32):
-        self.settings, self.loaded = (model, "auto", system, chat), ()
+    def __init__(
+        self, model: str, system=None, chat=None, max_new_tokens: int = 32, cuda_graphs=True
+    ):
+        self.settings, self.loaded = (model, "auto", system, chat, cuda_graphs), ()
         self.max_new_tokens = max_new_tokens
 
     def __call__(self, rollouts: Rollouts) -> torch.Tensor:

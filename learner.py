@@ -7,11 +7,13 @@ import torch
 
 import labels
 from data import training_and_held_out
-from rollout import load_policy, those_that_fit
+from rollout import can_share_prompts, load_policy, those_that_fit
+from support import memory
 from support.checks import ABOVE_0, check_settings
 from support.errors import InputError
 from support.progress import say
 from support.run import rng
+from support.selfcheck import set_bf16
 from survey import conflicts, sampling
 
 
@@ -54,17 +56,36 @@ def start(cfg) -> Learner:
         raise InputError(f"train_problems={cfg.train_problems}, but there are {len(problems)}")
     if cfg.train_problems is not None:
         problems = rng(cfg.seed, "training set").sample(problems, cfg.train_problems)
-    policy, tokenizer = load_policy(cfg.model, system=cfg.system, chat=cfg.chat)
+    set_bf16(cfg.bf16)
+    how = {"system": cfg.system, "chat": cfg.chat, "cuda_graphs": cfg.cuda_graphs}
+    policy, tokenizer = load_policy(cfg.model, **how)
     say(policy.checked)
     problems, held_out = those_that_fit(policy, tokenizer, cfg.max_new_tokens, problems, held_out)
-    reference = copy.deepcopy(policy).requires_grad_(False) if cfg.kl_coef else None
+    if cfg.share_prompts and not can_share_prompts(policy):
+        raise InputError(f"share_prompts: not with {type(policy).__name__}, leave it out")
+    if cfg.gradient_checkpointing:
+        memory.set_checkpointing(policy)
+    if cfg.lora_rank:
+        memory.add_lora(policy, cfg.lora_rank, cfg.seed, cfg.bf16)
+    reference = None
+    if cfg.kl_coef:  # with LoRA the policy itself, which has the start inside
+        reference = policy if cfg.lora_rank else copy.deepcopy(policy)
     problems = labels.problems_for(cfg, policy, tokenizer, problems)
     return Learner(
         policy=policy,
         tokenizer=tokenizer,
-        optimizer=torch.optim.AdamW(policy.parameters(), lr=cfg.lr, weight_decay=cfg.weight_decay),
+        optimizer=torch.optim.AdamW(
+            memory.trainable(policy), lr=cfg.lr, weight_decay=cfg.weight_decay
+        ),
         reference=reference,
         problems=problems,
         held_out=held_out,
         extra=sampling.parts(cfg, policy, reference, problems),
     )
+
+
+def frozen(learner: Learner, cfg):
+    """The policy as it is now, before training: the KL's reference, if it stays that, or a copy."""
+    if learner.reference is None or cfg.lora_rank or cfg.reference_reset:
+        return copy.deepcopy(learner.policy)
+    return learner.reference

@@ -30,7 +30,7 @@ import torch.nn.functional as F
 
 import prompts
 from annotation import in_words, make_examples, swap_references, texts_of
-from eval import measure
+from metrics import measure
 from rollout import Rollouts, autocast, device, load_tokenizer
 from support.chat import cut_to_fit, defuse
 from support.checks import check_settings
@@ -41,7 +41,7 @@ from support.models import load_classifier, pad_id, readable_length
 from support.optimize import norm_stats, optimizer_step
 from support.progress import progress, say
 from support.run import rng
-from support.selfcheck import check_classifier
+from support.selfcheck import check_classifier, set_bf16
 
 
 def format_input(
@@ -203,6 +203,7 @@ class RewardModelConfig:
     target: float | None = 0.88  # validation accuracy at which training stops; None runs all steps
     batch: int = 128  # examples per update, half of them right; samples at a time
     micro_batch: int | None = None  # examples per forward pass; None takes the whole batch
+    bf16: bool | None = None  # arithmetic in bfloat16 over fp32 weights; None: on a GPU
     swap_share: float = 0.0  # of a batch: right beside a wrong reference, 0 to 0.5
     lr: float = 1e-3  # peak of AdamW (one cycle, cosine to 0); 2e-5 for a real LLM
     max_grad_norm: float = 1.0  # gradients are clipped to this norm
@@ -261,6 +262,7 @@ def check(cfg: RewardModelConfig) -> None:
 def train(cfg: RewardModelConfig) -> dict[str, float]:
     """Annotate, fit, measure, save; once only. Returns what was measured, as in metrics.json."""
     check(cfg)
+    set_bf16(cfg.bf16)
     began, folder = time.time(), Path(cfg.output)
     if finished(cfg):
         return read_json(folder / "metrics.json")

@@ -19,7 +19,9 @@ from torch.utils.checkpoint import checkpoint
 from transformers import AutoModelForCausalLM, DynamicCache
 
 from data import Problem
+from decoding import decode_loop, draw_token, positions
 from prompts import solve_prompt
+from support import captured
 from support.chat import chat_ids, decode, set_template, within_context
 from support.errors import InputError
 from support.models import (
@@ -48,6 +50,7 @@ class Rollouts:
     texts: list[str]  # B completions without special tokens, thinking as <think>...</think>
     problems: list[Problem]  # B, each repeated group_size times
     group_size: int
+    entropy: torch.Tensor | None = None  # [B, T] float, of what each was drawn from; 0 off the mask
     generator: torch.Generator | None = None  # the sampler's; the reward "random" goes on with it
     policy: torch.nn.Module | None = None  # who wrote them; rewards of confidence ask it
 
@@ -63,6 +66,7 @@ class Rollouts:
             completion_ids=self.completion_ids[index, :right],
             mask=mask[:, :right],
             logp=self.logp[index, :right],
+            entropy=None if self.entropy is None else self.entropy[index, :right],
             truncated=self.truncated[index],
             texts=[self.texts[i] for i in index.tolist()],
             problems=[self.problems[i] for i in index.tolist()],
@@ -73,11 +77,18 @@ class Rollouts:
 # Models and tokenizers
 
 
-def load_policy(name: str, dtype=torch.float32, system: str | None = None, chat: str | None = None):
+def load_policy(
+    name: str,
+    dtype=torch.float32,
+    system: str | None = None,
+    chat: str | None = None,
+    cuda_graphs: bool = True,
+):
     """(policy, tokenizer) of a folder or hub name, in eval mode on the GPU if there is one.
 
     dtype: float32 for training (bfloat16 loses a step of lr 1e-6); "auto" is the folder's own.
     system, chat: a system prompt, and how to prompt: see support.chat.set_template.
+    cuda_graphs: whether to decode with a captured step where that is possible.
     Raises InputError for whatever cannot be loaded, prompted, or sampled and scored alike.
     """
     policy = load_policy_weights(AutoModelForCausalLM, name, dtype)
@@ -87,6 +98,7 @@ def load_policy(name: str, dtype=torch.float32, system: str | None = None, chat:
     policy.to(device()).eval()
     eos_ids(policy, tokenizer)  # raises without one
     policy.checked = check_policy(name, policy, tokenizer, sample, token_logprobs, chat_ids)
+    policy.cuda_graphs = policy.cuda_graphs and cuda_graphs
     return policy, tokenizer
 
 
@@ -108,42 +120,12 @@ def those_that_fit(policy, tokenizer, max_new_tokens: int, *lists: list[Problem]
 # Sampling
 
 
-def draw_token(
-    logits, temperature=1.0, top_p=1.0, generator=None
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """One token per row and its log-probability under the distribution that it was drawn from.
-
-    logits: [B, V]. temperature: 0 takes the most likely token, with log-probability 0.
-    top_p: smallest set of most likely tokens whose mass reaches top_p, renormalised; 1 keeps all.
-    Returns (token [B] int64, logp [B] float).
-    """
-    if temperature == 0:
-        token = logits.argmax(-1)
-        top = logits.gather(-1, token[:, None])[:, 0]
-        return token, top - top  # NaN where the logits are
-    logp = torch.log_softmax(logits.float() / temperature, dim=-1)
-    if top_p < 1:
-        ranked, order = logp.sort(dim=-1, descending=True)
-        before = ranked.exp().cumsum(-1) - ranked.exp()  # mass of the tokens ranked above each
-        out = torch.zeros_like(logp, dtype=torch.bool).scatter(-1, order, before >= top_p)
-        logp = torch.log_softmax(logp.masked_fill(out, -torch.inf), dim=-1)
-    # An exponential race: token v finishes at time E_v / p_v, and is first with probability p_v.
-    race = torch.empty_like(logp).exponential_(generator=generator)
-    token = (logp - race.log()).argmax(-1)
-    return token, logp.gather(-1, token[:, None])[:, 0]
-
-
 def left_pad(rows: list[list[int]], pad: int, to) -> tuple[torch.Tensor, torch.Tensor]:
     """Token id lists -> (ids, mask) [N, P], real tokens flush right."""
     width = max(map(len, rows))
     ids = [[pad] * (width - len(row)) + row for row in rows]
     mask = [[0] * (width - len(row)) + [1] * len(row) for row in rows]
     return torch.tensor(ids, device=to), torch.tensor(mask, device=to)
-
-
-def positions(mask: torch.Tensor) -> torch.Tensor:
-    """[B, L] attention mask -> position ids: 0 at the first real token, wherever that is."""
-    return (mask.cumsum(-1) - 1).clamp(min=0)
 
 
 @torch.no_grad()
@@ -177,7 +159,7 @@ def sample(
     check_prompts(policy, rows, max_new_tokens)
     ids, mask = left_pad(rows, pad, policy.device)
     with autocast():
-        completion, logp, count, ended = _decode(
+        completion, logp, entropy, count, ended = decode_loop(
             policy,
             ids,
             mask,
@@ -185,7 +167,10 @@ def sample(
             max_new_tokens,
             eos=torch.tensor(eos_ids(policy, tokenizer), device=ids.device),
             pad=pad,
-            choose=lambda logits: draw_token(logits, temperature, top_p, generator),
+            choose=lambda logits, race=None: draw_token(
+                logits, temperature, top_p, generator, race
+            ),
+            generator=generator,
         )
     if not logp.isfinite().all():  # looked at once: each look waits for the GPU
         raise InputError(
@@ -201,6 +186,7 @@ def sample(
         completion_ids=completion,
         mask=inside.float(),
         logp=logp,
+        entropy=entropy,
         truncated=~ended,
         texts=decode(tokenizer, tokens),
         problems=[problem for problem in problems for _ in range(group_size)],
@@ -210,61 +196,25 @@ def sample(
     )
 
 
-def _decode(policy, ids, mask, group_size, max_new_tokens, eos, pad, choose):
-    """The decoding loop -> completion, logp [B, T], count [B] of tokens, ended [B] by an EOS."""
-    cache = DynamicCache(config=policy.config)
-    logits = policy(
-        input_ids=ids,
-        attention_mask=mask,
-        position_ids=positions(mask),
-        past_key_values=cache,
-        use_cache=True,
-        logits_to_keep=1,
-    ).logits[:, -1]
-    # Each unique prompt was read once; the group shares the result.
-    # NOTE: reorder_cache is what every kind of cache has, the states of hybrid models included.
-    group = torch.arange(len(mask), device=ids.device).repeat_interleave(group_size)  # [B]
-    cache.reorder_cache(group)
-    logits, mask = logits[group], mask[group]
-    rows = len(mask)
-    completion = torch.full((rows, max_new_tokens), pad, device=ids.device)
-    logp = torch.zeros((rows, max_new_tokens), device=ids.device)
-    count = torch.zeros(rows, dtype=torch.long, device=ids.device)
-    ended = torch.zeros(rows, dtype=torch.bool, device=ids.device)
-    alive = torch.arange(rows, device=ids.device)  # the rows still in the batch
-    for t in range(max_new_tokens):
-        token, token_logp = choose(logits)
-        completion[alive, t], logp[alive, t] = token, token_logp.float()
-        count[alive] = t + 1
-        stop = torch.isin(token, eos)
-        ended[alive] = stop
-        if stop.any():  # finished rows leave the batch and its cache
-            go = (~stop).nonzero()[:, 0]
-            token, alive, mask = token[go], alive[go], mask[go]
-            cache.reorder_cache(go)
-        if len(alive) == 0 or t + 1 == max_new_tokens:
-            break
-        mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
-        logits = policy(
-            input_ids=token[:, None],
-            attention_mask=mask,
-            position_ids=positions(mask)[:, -1:],
-            past_key_values=cache,
-            use_cache=True,
-        ).logits[:, -1]
-    width = int(count.max())
-    return completion[:, :width], logp[:, :width], count, ended
-
-
 # --------------------------------------------------------------------------------------------------
 # Scoring: the trainer's view of the same tokens
 
 
-CHUNK_ELEMENTS = 2**24  # logits that exist at a time: 64 MB in fp32
+CHUNK_ELEMENTS = 2**24  # logits that exist at a time: 64 MB in fp32, and 16 times that on a GPU
 
 
-def token_logprobs(policy, rollouts: Rollouts, temperature: float = 1.0):
+def token_logprobs(
+    policy,
+    rollouts: Rollouts,
+    temperature: float = 1.0,
+    entropy_grad: bool = True,
+    share_prompts: bool = False,
+):
     """log pi(y_t | x, y_<t) of the sampled tokens, and the entropy of the distribution of each.
+
+    entropy_grad: whether the entropy has a gradient too, which takes as much memory again.
+    share_prompts: read a prompt once for all the rows that have it; the same numbers, faster where
+    prompts are long.
 
     Only completion positions go through the output head, a chunk at a time, so that logits of
     shape [B, T, V] never exist at once. Returns (logp, entropy), each [B, T], 0 off the mask.
@@ -282,29 +232,71 @@ def token_logprobs(policy, rollouts: Rollouts, temperature: float = 1.0):
     with autocast():
         if getattr(policy, "own_logits", False):
             logits = policy(**inputs, use_cache=False, logits_to_keep=T + 1).logits[:, at]
-            parts = [_score(None, logits[inside], target, temperature)]
+            parts = [_score(None, logits[inside], target, temperature, entropy_grad)]
         else:
-            hidden = policy.get_decoder()(**inputs, use_cache=False).last_hidden_state
+            if share_prompts:
+                hidden = _after_shared_prompts(policy, rollouts, **inputs)
+            else:
+                hidden = policy.get_decoder()(**inputs, use_cache=False).last_hidden_state[:, at]
             head = policy.get_output_embeddings()
-            parts = _score_in_chunks(head, hidden[:, at][inside], target, temperature)
+            parts = _score_in_chunks(head, hidden[inside], target, temperature, entropy_grad)
     logp, entropy = (torch.cat(part) for part in zip(*parts))
     empty = torch.zeros_like(rollouts.mask, dtype=logp.dtype)
     return empty.masked_scatter(inside, logp), empty.masked_scatter(inside, entropy)
 
 
-def _score_in_chunks(head, hidden, target, temperature):
+def can_share_prompts(policy) -> bool:
+    """Whether its layers keep keys and values and nothing else, and its logits are its head's."""
+    return captured.only_keys_and_values(DynamicCache(config=policy.config)) and (
+        not policy.own_logits
+    )
+
+
+def _after_shared_prompts(policy, rollouts, input_ids, attention_mask, position_ids):
+    """The hidden states [B, T, H] that predict the completions, each prompt read once.
+
+    As in sampling: prompts -> KV cache -> expand to rows -> completions, but with gradients, which
+    add up where the rows share (the idea of Prefix Grouper, arXiv:2506.05433).
+    """
+    P, decoder = rollouts.prompt_ids.shape[1], policy.get_decoder()
+    cache = DynamicCache(config=policy.config)
+    prompts = rollouts.prompt_ids.masked_fill(rollouts.prompt_mask == 0, -1)
+    different, row = prompts.unique(dim=0, return_inverse=True)  # [N, P], [B]
+    first = torch.stack([(row == n).nonzero()[0, 0] for n in range(len(different))])  # [N]
+    read = decoder(
+        input_ids=input_ids[first, :P],
+        attention_mask=attention_mask[first, :P],
+        position_ids=position_ids[first, :P],
+        past_key_values=cache,
+        use_cache=True,
+    ).last_hidden_state[row, -1:]
+    if input_ids.shape[1] == P + 1:
+        return read
+    cache.reorder_cache(row)
+    written = decoder(
+        input_ids=input_ids[:, P:-1],
+        attention_mask=attention_mask[:, :-1],
+        position_ids=position_ids[:, P:-1],
+        past_key_values=cache,
+        use_cache=True,
+    ).last_hidden_state
+    return torch.cat([read, written], dim=1)
+
+
+def _score_in_chunks(head, hidden, target, *settings):
     """_score of CHUNK_ELEMENTS logits at a time; hidden: [n, H]."""
-    chunk, parts = max(1, CHUNK_ELEMENTS // head.weight.shape[0]), []
+    elements = CHUNK_ELEMENTS * (16 if hidden.is_cuda else 1)  # fewer do not keep it busy
+    chunk, parts = max(1, elements // head.weight.shape[0]), []
     for h, y in zip(hidden.split(chunk), target.split(chunk)):
         # recompute logits in the backward pass, do not keep them
         if hidden.requires_grad and len(hidden) > chunk:
-            parts.append(checkpoint(_score, head, h, y, temperature, use_reentrant=False))
+            parts.append(checkpoint(_score, head, h, y, *settings, use_reentrant=False))
         else:
-            parts.append(_score(head, h, y, temperature))
+            parts.append(_score(head, h, y, *settings))
     return parts
 
 
-def _score(head, hidden, target, temperature):
+def _score(head, hidden, target, temperature, entropy_grad):
     """hidden [n, H], target [n] -> log-probability of the target and entropy, both [n].
 
     Without a head `hidden` are the logits [n, V] themselves.
@@ -312,4 +304,6 @@ def _score(head, hidden, target, temperature):
     logits = hidden if head is None else head(hidden)
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32)) / temperature
     logp = torch.log_softmax(logits, dim=-1)  # [n, V]
-    return logp.gather(-1, target[:, None])[:, 0], -(logp.exp() * logp).sum(-1)
+    with torch.set_grad_enabled(entropy_grad and torch.is_grad_enabled()):
+        entropy = -(logp.exp() * logp).sum(-1)
+    return logp.gather(-1, target[:, None])[:, 0], entropy

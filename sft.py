@@ -9,7 +9,8 @@ so the update is grpo.update. Whose texts (`solutions`):
     samples    the policy's own completions that the rule proves right, of as many as GRPO samples
                in `pool_steps` steps (arXiv:2308.01825, which drops duplicates; here they stay)
     given      code without a mistake, for the chains of the embedded world
-    x.jsonl    one {"question": ..., "solution": ...} a line
+    x.jsonl    one {"question": ..., "solution": ...} a line; with "prompt", a text on the question
+               that answers this message: a judge's verdict, say
 
     python sft.py --model runs/demo/policy --solutions samples
 """
@@ -29,6 +30,7 @@ from eval import eval_metrics, evaluation_due
 from grpo import GRPOConfig, update
 from prompts import solve_prompt
 from rollout import Rollouts, left_pad, sample
+from support import memory
 from support.chat import chat_ids
 from support.errors import InputError
 from support.flags import command_line
@@ -54,10 +56,11 @@ OF_REWARDS = ("reward", "gamma", "votes", "scale_by_std")
 OF_REWARDS += ("clip_eps", "clip_eps_low", "clip_eps_high")
 
 
-def written(policy, tokenizer, problems: list[Problem], texts: list[str]) -> Rollouts:
-    """Texts as Rollouts of groups of one; each ends with EOS."""
+def written(policy, tokenizer, problems: list[Problem], texts, prompts=None) -> Rollouts:
+    """Texts as Rollouts of groups of one; each ends with EOS. prompts: messages, None to solve."""
     to, pad = policy.device, pad_id(policy, tokenizer)
-    prompts = [chat_ids(tokenizer, solve_prompt(problem.question)) for problem in problems]
+    messages = zip(problems, prompts or [None] * len(texts))
+    prompts = [chat_ids(tokenizer, message or solve_prompt(p.question)) for p, message in messages]
     ids = tokenizer(texts, add_special_tokens=False).input_ids
     ids = [row + [tokenizer.eos_token_id] for row in ids]
     width = max(map(len, ids))
@@ -72,13 +75,16 @@ def written(policy, tokenizer, problems: list[Problem], texts: list[str]) -> Rol
         mask=mask,
         logp=torch.zeros_like(mask),
         truncated=torch.zeros(len(texts), dtype=torch.bool, device=to),
-        texts=texts,
-        problems=problems,
+        texts=list(texts),
+        problems=list(problems),
         group_size=1,
     )
 
 
-def right_samples(learner, cfg: SFTConfig) -> list[tuple[Problem, str]]:
+Text = tuple[Problem, str, str | None]  # what it is about, the text, what it answers; None: solve
+
+
+def right_samples(learner, cfg: SFTConfig) -> list[Text]:
     """What the rule proves right of the completions that GRPO would sample in pool_steps steps."""
     says, found = rules.rule_of(cfg.rule), []
     generator = torch_rng(learner.policy.device, cfg.seed, "right samples")
@@ -89,30 +95,30 @@ def right_samples(learner, cfg: SFTConfig) -> list[tuple[Problem, str]]:
             cfg.temperature, generator=generator,
         )  # fmt: skip
         pairs = zip(rollouts.problems, rollouts.texts)
-        found += [(problem, text) for problem, text in pairs if says(text, problem)]
+        found += [(problem, text, None) for problem, text in pairs if says(text, problem)]
     if not found:
         raise InputError("none of the policy's samples is right: give it --solutions")
     say(f"{len(found)} of {cfg.pool_steps * cfg.prompts * cfg.group_size} samples are right")
     return found
 
 
-def solutions_of(learner, cfg: SFTConfig) -> list[tuple[Problem, str]]:
-    """(problem, solution) to train on. Raises InputError."""
+def solutions_of(learner, cfg: SFTConfig) -> list[Text]:
+    """What to train on. Raises InputError."""
     if cfg.solutions == "samples":
         return right_samples(learner, cfg)
     if cfg.solutions == "given":
         if not all(operations(problem.question) for problem in learner.problems):
             raise InputError("--solutions given is for chains of sums: name a .jsonl file")
         draw = rng(cfg.seed, "given")
-        return [(p, write_solution(p.question, "python", draw)) for p in learner.problems]
+        return [(p, write_solution(p.question, "python", draw), None) for p in learner.problems]
     if not Path(cfg.solutions).is_file():
         raise InputError(f"--solutions {cfg.solutions}: samples, given, or a .jsonl file")
     found = []
     for where, row in read_rows(cfg.solutions):
-        question, solution, _ = fields(row, ("question", "solution"), "label", where)
-        found.append((Problem(question, final_answer(solution)), solution))
+        question, solution, prompt = fields(row, ("question", "solution"), "prompt", where)
+        found.append((Problem(question, final_answer(solution)), solution, prompt))
     tested = {problem.question for problem in learner.held_out}
-    kept = [pair for pair in found if pair[0].question not in tested]
+    kept = [row for row in found if row[0].question not in tested]
     if len(kept) < len(found):
         say(f"{len(found) - len(kept)} solutions are left out: their questions are held out")
     if not kept:
@@ -120,18 +126,18 @@ def solutions_of(learner, cfg: SFTConfig) -> list[tuple[Problem, str]]:
     return kept
 
 
-def train(cfg: SFTConfig) -> list[dict]:
+def train(cfg: SFTConfig, on_row=None) -> list[dict]:
     """As many updates of as many texts as GRPO with the same settings."""
     learning.check(cfg)
     asked = objectives.changed(cfg, but=("weight",))
     asked += [name for name in OF_REWARDS if getattr(cfg, name) != getattr(GRPOConfig, name)]
     if asked:
         raise InputError(f"supervised training has no rewards: leave out {', '.join(asked)}")
-    with Run(cfg) as run:
+    with Run(cfg, on_row=on_row) as run:
         learner = learning.start(cfg)
         policy, tokenizer, optimizer = learner.policy, learner.tokenizer, learner.optimizer
         pool = solutions_of(learner, cfg)
-        run.resume(policy=policy, optimizer=optimizer)
+        run.resume(policy=memory.trained(policy), optimizer=optimizer)
         if not run.history:
             run.log({"step": 0} | eval_metrics(learner, cfg))
 
@@ -139,9 +145,9 @@ def train(cfg: SFTConfig) -> list[dict]:
             began, seeded = time.time(), torch_rng(policy.device, cfg.seed, "step", step)
             optimizer.param_groups[0]["lr"] = cfg.lr * min(1.0, step / max(cfg.lr_warmup, 1))
             draw = rng(cfg.seed, "texts", step)
-            problems, texts = zip(*draw_problems(pool, cfg.prompts * cfg.group_size, draw))
-            rollouts = written(policy, tokenizer, list(problems), list(texts))
-            adv = torch.ones(len(texts), device=policy.device)
+            texts = zip(*draw_problems(pool, cfg.prompts * cfg.group_size, draw))
+            rollouts = written(policy, tokenizer, *texts)
+            adv = torch.ones(len(rollouts.texts), device=policy.device)
             # the likelihood is that at temperature 1, whatever the samples were drawn at
             now = replace(cfg, temperature=1.0)
             stats = update(policy, optimizer, rollouts, adv, now, learner.reference, seeded)
@@ -154,7 +160,7 @@ def train(cfg: SFTConfig) -> list[dict]:
             run.log(row)
             run.checkpoint(step)
 
-        run.save_model("policy", policy, tokenizer)
+        run.save_model("policy", memory.merged(policy), tokenizer)
     return run.history
 
 

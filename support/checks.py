@@ -41,6 +41,7 @@ RANGES = {
     "steps": FROM_0,
     "warm_up_steps": COUNT,
     "pool_steps": COUNT,
+    "lora_rank": COUNT,
     "inner_epochs": COUNT,
     "minibatches": COUNT,
     "rm_updates": COUNT,

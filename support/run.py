@@ -104,8 +104,9 @@ class Run:
             run.checkpoint(step)        every `save_every` steps
     """
 
-    def __init__(self, cfg, reward=None):
-        """reward: a reward function given beside the config; another one is another run."""
+    def __init__(self, cfg, reward=None, on_row=None):
+        """reward: a reward function given beside the config; another one is another run.
+        on_row: called with each row of metrics.jsonl as it is written, for a dashboard."""
         self.cfg, self.folder = cfg, Path(cfg.output)
         self.config, self.inputs = plain(cfg), fingerprints(cfg)
         if reward is not None and not callable(reward):
@@ -113,6 +114,7 @@ class Run:
         if reward is not None:
             self.inputs["reward function"] = identity(reward)
         self.history: list[dict] = []
+        self.on_row = on_row
         self.moved = False
 
     def __enter__(self) -> "Run":
@@ -255,6 +257,8 @@ class Run:
         row = {name: tidy(value) for name, value in row.items()}
         self.history.append(row)
         self._append("metrics.jsonl", row)
+        if self.on_row is not None:
+            self.on_row(dict(row))
         if row["step"] == 1 and row.get("completions/clipped_ratio", 0) > 0.9:
             say(f"nearly all completions ran into max_new_tokens={self.cfg.max_new_tokens}")
 

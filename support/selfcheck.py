@@ -17,12 +17,25 @@ TOLERANCE = 1e-3  # of log-probabilities; right families are within 1e-5, wrong 
 MESSAGES = ("1 + 2 = ?", "12 - 3 + 4 - 5 + 16 - 7 + 8 - 9 + 2 = ?")  # no two tokens alike, in a row
 
 _exact = False  # whether a check is running
+_bf16: bool | None = None  # None: on a GPU
+
+
+# NOTE: for padded batches cuDNN's attention has gradients that are NaN (torch 2.11 on an H200: 32
+# rows of 192 tokens, all of them; one row at a time, or with another attention, none).
+torch.backends.cuda.enable_cudnn_sdp(False)
+
+
+def set_bf16(wanted: bool | None) -> None:
+    """What autocast does from here on, in this process: a setting of a run, as its seed is."""
+    global _bf16
+    _bf16 = wanted
 
 
 def autocast():
-    """bfloat16 arithmetic on a GPU over fp32 weights; nothing on a CPU, nor while a check runs."""
-    if torch.cuda.is_available() and not _exact:
-        return torch.autocast("cuda", dtype=torch.bfloat16)
+    """bfloat16 arithmetic over fp32 weights, as set_bf16 says; never while a check runs."""
+    on_gpu = torch.cuda.is_available()
+    if not _exact and (on_gpu if _bf16 is None else _bf16):
+        return torch.autocast("cuda" if on_gpu else "cpu", dtype=torch.bfloat16)
     return contextlib.nullcontext()
 
 
@@ -55,6 +68,7 @@ def check_policy(name: str, policy, tokenizer, sample, token_logprobs, chat_ids)
     sample, token_logprobs, chat_ids: those of rollout.py. Sets policy.own_logits where the model
     does more to its logits than its head. Raises InputError beyond TOLERANCE.
     """
+    policy.cuda_graphs = False  # until it is known to give the same
     family, size = type(policy).__name__, sum(p.numel() for p in policy.parameters())
     if policy.dtype in (torch.float16, torch.bfloat16) and size > 3e9:
         policy.own_logits = True  # never wrong
@@ -65,7 +79,9 @@ def check_policy(name: str, policy, tokenizer, sample, token_logprobs, chat_ids)
         with exact(policy), torch.no_grad():
             ids = torch.tensor(prompt, device=policy.device)
             policy.own_logits = not head_is_all(policy, ids)
-        apart = distance(policy, tokenizer, sample, token_logprobs, torch.float32)
+        parts = policy, tokenizer, sample, token_logprobs, torch.float32
+        policy.cuda_graphs = policy.device.type == "cuda" and captured_agrees(*parts)
+        apart = distance(*parts)
         # A router of experts may choose otherwise after a rounding: then float64 tells.
         if apart > TOLERANCE:
             with contextlib.suppress(RuntimeError, TypeError):  # not every family can do that
@@ -92,6 +108,18 @@ def distance(policy, tokenizer, sample, token_logprobs, dtype) -> float:
         parts = [rollouts, rollouts.rows(torch.arange(4, device=policy.device))]
         gaps = [(token_logprobs(policy, part)[0] - part.logp).abs().max() for part in parts]
     return torch.stack(gaps).max().item()
+
+
+def captured_agrees(policy, *parts) -> bool:
+    """Whether decoding with fixed shapes gives the trainer's numbers; families that make their own
+    masks raise whatever they like."""
+    policy.cuda_graphs = True
+    try:
+        return distance(policy, *parts) <= TOLERANCE and policy.cuda_graphs  # capture may refuse
+    except torch.OutOfMemoryError:
+        raise
+    except Exception:
+        return False
 
 
 def head_is_all(policy, ids: torch.Tensor) -> bool:

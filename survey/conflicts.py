@@ -55,6 +55,14 @@ def check(cfg) -> None:
             "prioritised counts what dynamic_sampling throws away: leave out one of them",
         ),
         (
+            cfg.share_prompts and cfg.gradient_checkpointing,
+            "share_prompts keeps what gradient_checkpointing throws away: leave out one of them",
+        ),
+        (
+            cfg.reference_reset and cfg.lora_rank,
+            "with lora_rank the reference is the policy's own start: leave out reference_reset",
+        ),
+        (
             cfg.reference_reset and not cfg.kl_coef,
             "reference_reset resets the reference of the KL: it needs kl_coef",
         ),

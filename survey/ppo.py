@@ -24,9 +24,11 @@ import learner as learning
 import rewards
 import rules
 from data import draw_problems
-from eval import eval_metrics, evaluation_due, rollout_metrics
+from eval import eval_metrics, evaluation_due
 from grpo import GRPOConfig, update
+from metrics import rollout_metrics
 from rollout import Rollouts, positions, sample
+from support import memory
 from support.errors import InputError
 from support.flags import command_line
 from support.optimize import norm_stats, optimizer_step
@@ -116,7 +118,9 @@ def update_critic(critic, optimizer, rollouts, value_old, returns, cfg, generato
                 part = rollouts.rows(rows)
                 T = part.mask.shape[1]
                 old, wanted = value_old[rows, :T], returns[rows, :T]
-                loss = value_loss(critic(part), old, wanted, part.mask, cfg.value_clip)
+                with memory.recomputing(critic):
+                    value = critic(part)
+                loss = value_loss(value, old, wanted, part.mask, cfg.value_clip)
                 loss = loss * part.mask.sum() / tokens
                 loss.backward()
                 losses.append(loss.item())
@@ -133,21 +137,21 @@ def explained(value, returns, mask) -> float:
     return float("nan") if spread == 0 else (1 - left / spread).item()
 
 
-def train(cfg: PPOConfig, reward=None) -> list[dict]:
+def train(cfg: PPOConfig, reward=None, on_row=None) -> list[dict]:
     """grpo.train with a critic in place of the group."""
     learning.check(cfg, group_size=(1, None), discount=(0, 1), gae_lambda=(0, 1))
     if asked := objectives.changed(cfg, but=("weight", "clip")):
         raise InputError(f"PPO has its own advantage and sampling: leave out {', '.join(asked)}")
     rule = rules.by_rule(rules.rule_of(cfg.rule))
     reward = reward or rewards.by_name(cfg.reward, cfg.gamma, rule)
-    with Run(cfg, reward) as run:
+    with Run(cfg, reward, on_row) as run:
         learner = learning.start(cfg)
         policy, tokenizer, optimizer = learner.policy, learner.tokenizer, learner.optimizer
         N, G, T = cfg.prompts, cfg.group_size, cfg.max_new_tokens
         critic = Critic(policy)
         critic_optimizer = torch.optim.AdamW(critic.parameters(), lr=cfg.critic_lr)
         parts = {"critic": critic, "critic_optimizer": critic_optimizer}
-        run.resume(policy=policy, optimizer=optimizer, **parts)
+        run.resume(policy=memory.trained(policy), optimizer=optimizer, **parts)
         if not run.history:
             run.log({"step": 0} | eval_metrics(learner, cfg))
 
@@ -188,7 +192,7 @@ def train(cfg: PPOConfig, reward=None) -> list[dict]:
             run.log(row)
             run.checkpoint(step)
 
-        run.save_model("policy", policy, tokenizer)
+        run.save_model("policy", memory.merged(policy), tokenizer)
     return run.history
 
 

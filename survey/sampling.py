@@ -50,6 +50,7 @@ def join(first: Rollouts, second: Rollouts) -> Rollouts:
         completion_ids=both("completion_ids", T, False),
         mask=both("mask", T, False),
         logp=both("logp", T, False),
+        entropy=None if first.entropy is None else both("entropy", T, False),
         truncated=torch.cat([first.truncated, second.truncated]),
         texts=first.texts + second.texts,
         problems=first.problems + second.problems,
@@ -178,7 +179,7 @@ class Stale:
     """The policy as it was `lag` steps ago, or at the start where that is longer ago."""
 
     def __init__(self, policy, lag: int):
-        self.lag, self.writer = lag, copy.deepcopy(policy).requires_grad_(False)
+        self.lag, self.writer = lag, copy.deepcopy(policy)
         self.weights = [self.now(policy)]
 
     @staticmethod
@@ -238,7 +239,8 @@ def next_entropy_coef(cfg, history: list[dict]) -> float:
 
     c starts at cfg.entropy_coef and grows by entropy_delta after each step whose entropy was below
     entropy_target, else it shrinks by as much, to 0 at least. The bonus is c where the last
-    entropy was at most the target, and else 0.
+    entropy was at most the target, and else 0. Entropy is the writer's: with staleness that of the
+    policy so many steps ago, which the bonus reaches so much later.
 
     >>> from types import SimpleNamespace as C
     >>> cfg = C(entropy_coef=0.01, entropy_target=1.0, entropy_delta=0.005)

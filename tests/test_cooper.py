@@ -14,7 +14,7 @@ import rewards
 import rules
 from cooper import CooperConfig, make_negatives, select_positives
 from data import Problem
-from eval import measure_pairs
+from metrics import measure_pairs
 from pairs import is_negative
 from reward_model import RewardModel
 from support.errors import InputError

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -10,6 +11,7 @@ import data
 import reward_model
 from data import Problem, load_problems, training_and_held_out
 from support.errors import InputError
+from verifier import verify
 
 
 def test_arithmetic_answers_and_bounds():
@@ -293,6 +295,43 @@ def test_benchmarks_map_their_fields(hub):
     assert load_problems("gsm8k", "test") == [Problem("q", "1,080")]
     assert load_problems("olympiadbench", "test") == [Problem("q", "3, 4")]
     assert hub.asked[0] == ("openai/gsm8k", "main", "test") and hub.asked[1][2] == "train"
+
+
+@pytest.mark.parametrize("name", data.BENCHMARKS)
+def test_every_benchmark_names_its_fields_and_splits(hub, name):
+    path, config, splits, question, answer = data.BENCHMARKS[name]
+    hub.rows = [{question: "How many?", answer: 12, "other": "x"}]
+    for split in ("train", "test"):
+        assert load_problems(name, split) == [Problem("How many?", "12")]
+        assert hub.asked[-1] == (path, config, splits.get(split, split))
+
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.mark.parametrize(
+    "name, file, count, choices",
+    [
+        ("gsm8k", "gsm8k_test", 1319, 0),
+        ("svamp", "svamp", 1000, 0),
+        ("math500", "math500", 500, 0),
+        ("olympiadbench", "olympiadbench_en", 675, 0),
+        ("math_odyssey", "math_odyssey", 387, 128),
+    ],
+)
+def test_whole_benchmarks_are_read_and_their_own_answers_are_right(hub, name, file, count, choices):
+    """Their rows as the hub gives them; their files are not shipped with the project."""
+    path = SHARED / f"{file}.jsonl"
+    if not path.is_file():
+        pytest.skip(f"{path.name} is not here")
+    question, answer = data.BENCHMARKS[name][3:]
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    hub.rows = [{question: row["question"], answer: row["answer"]} for row in rows]
+    problems = load_problems(name, "test")
+    assert len(problems) == count and sum(map(data.is_choice, problems)) == choices
+    assert [p.question for p in load_problems(str(path))] == [p.question for p in problems]
+    unequal = [p.answer for p in problems if not verify(f"So \\boxed{{{p.answer}}}.", p.answer)]
+    assert not unequal
 
 
 def test_a_benchmark_that_cannot_be_loaded_or_read_is_one_line(hub):

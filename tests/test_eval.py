@@ -101,5 +101,37 @@ def test_command_writes_every_completion(untrained, tmp_path, capsys):
     output = tmp_path / "samples.jsonl"
     evaluation.main(evaluation.EvalConfig(untrained, limit=3, samples=2, output=str(output)))
     rows = [json.loads(line) for line in output.read_text(encoding="utf-8").splitlines()]
-    assert len(rows) == 6 and set(rows[0]) == {"question", "reference", "completion", "correct"}
+    assert len(rows) == 6
+    assert set(rows[0]) == {"benchmark", "question", "reference", "completion", "correct"}
     assert "3 problems x 2 samples" in capsys.readouterr().out
+
+
+def test_the_vote_of_a_group_is_right_or_wrong_by_equivalence():
+    problem = Problem("q", "0.5")
+    assert evaluation.voted_right([r"\boxed{\frac12}", r"\boxed{0.5}", r"\boxed{3}"], problem)
+    assert not evaluation.voted_right([r"\boxed{3}", r"\boxed{3}", r"\boxed{0.5}"], problem)
+    assert not evaluation.voted_right(["no box"] * 3, problem)
+
+
+def test_several_sources_are_a_row_each_and_multiple_choice_is_apart(untrained, tmp_path, capsys):
+    for name, answers in (("sums", ["3", "5"]), ("mixed", ["7", "B", "A, C"])):
+        rows = [{"question": f"{name} {i}?", "answer": a} for i, a in enumerate(answers)]
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+        (tmp_path / f"{name}.jsonl").write_text(text, encoding="utf-8")
+    data = f"{tmp_path}/sums.jsonl, {tmp_path}/mixed.jsonl"
+    cfg = evaluation.EvalConfig(untrained, data=data, samples=2, max_new_tokens=4)
+    results = evaluation.main(cfg)
+    assert [found["problems"] for found in results.values()] == [2, 1, 2]
+    assert list(results)[2].endswith("mixed.jsonl, choice")
+    assert all("maj@2" in found for found in results.values())
+    printed = capsys.readouterr().out
+    assert "| problems | accuracy | 95% | pass@1 | pass@2 | maj@2 | boxed | truncated |" in printed
+    assert "| mean |" in printed
+
+
+def test_the_mean_of_the_table_leaves_multiple_choice_out():
+    one = {"problems": 4.0, "accuracy_low": 0.0, "accuracy_high": 1.0, "boxed": 1.0}
+    one |= {"truncated": 0.0}
+    rows = {"a": one | {"accuracy": 0.5}, "b": one | {"accuracy": 0.25}}
+    rows |= {"b, choice": one | {"accuracy": 1.0}}
+    assert "| mean |  | 0.375 |" in evaluation.table(rows)

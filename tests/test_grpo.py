@@ -1,5 +1,6 @@
 """The mathematics of grpo.py against numbers worked out by hand, or exactly by enumeration."""
 
+import copy
 import dataclasses
 import itertools
 import math
@@ -7,15 +8,18 @@ import random
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import grpo
 import labels
 import rewards
 import rollout
 from data import Problem
-from eval import evaluation_due, rollout_metrics
+from eval import evaluation_due
 from grpo import GRPOConfig, group_advantages, kl_estimate, policy_loss, token_logprobs
-from support import run
+from metrics import rollout_metrics
+from rollout import sample
+from support import captured, run
 from support.errors import InputError
 
 CFG = GRPOConfig(clip_eps=0.2)
@@ -237,6 +241,79 @@ def test_gradient_does_not_depend_on_the_micro_batch(bigram, token_rollouts, nor
     assert part_stats == pytest.approx(stats, abs=1e-6)
 
 
+@pytest.mark.parametrize("norm", ["token", "sequence", "constant"])
+@pytest.mark.parametrize("zero", [[3], [0, 1, 3, 4], [0, 1, 2, 3, 4, 5]])
+def test_completions_without_an_advantage_are_not_read_and_move_nothing(
+    bigram, token_rollouts, monkeypatch, norm, zero
+):
+    rollouts, rows = random_rollouts(token_rollouts), []
+    adv = torch.tensor([1.0, -1.0, 0.5, 2.0, -0.3, 0.7]).double()
+    adv[zero] = 0.0
+
+    def counting(policy, part, *args, **settings):
+        rows.append(len(part.mask))
+        return token_logprobs(policy, part, *args, **settings)
+
+    monkeypatch.setattr(grpo, "token_logprobs", counting)
+
+    def after(entropy_coef):
+        policy = bigram(torch.randn(4, 4, generator=torch.Generator().manual_seed(0)).double())
+        optimizer = torch.optim.AdamW(policy.parameters(), lr=0.1)  # moves without a gradient, too
+        cfg = dataclasses.replace(
+            CFG, loss_norm=norm, minibatches=2, inner_epochs=2, entropy_coef=entropy_coef
+        )
+        rows.clear()
+        draws = torch.Generator().manual_seed(0)
+        grpo.update(policy, optimizer, rollouts, adv, cfg, generator=draws)
+        return policy.embed.weight.detach(), sum(rows)
+
+    (less, some), (more, every) = after(0.0), after(1e-300)  # a bonus of nothing reads them all
+    assert torch.allclose(less, more, atol=1e-12, rtol=0)
+    # of a minibatch without any, one row is read
+    assert every == 12 and 2 * (6 - len(zero)) <= some <= min(11, 2 * (6 - len(zero)) + 4)
+
+
+@pytest.mark.parametrize("kl_coef", [0.0, 0.1])
+def test_a_prompt_read_once_for_its_completions_gives_the_same_gradient(policy, tokenizer, kl_coef):
+    policy, read = copy.deepcopy(policy).double(), []
+    problems = [Problem("7 + 5 = ?", "12"), Problem("7 + 5 - 3 + 4 = ?", "13")]
+    rollouts = sample(
+        policy, tokenizer, problems, 4, 12, generator=torch.Generator().manual_seed(0)
+    )
+    reference = copy.deepcopy(policy)
+    with torch.no_grad():
+        reference.get_output_embeddings().weight.mul_(1.1)
+    adv = torch.tensor([1.0, -1.0, 0.5, 2.0, -0.3, 0.7, 1.0, -0.4]).double()
+
+    def after(share_prompts):
+        one = copy.deepcopy(policy)
+        shapes = lambda module, args, inputs: read.append(inputs["input_ids"].numel())  # noqa: E731
+        one.get_decoder().register_forward_pre_hook(shapes, with_kwargs=True)
+        optimizer = torch.optim.SGD(one.parameters(), lr=0.1)
+        cfg = dataclasses.replace(
+            CFG, share_prompts=share_prompts, kl_coef=kl_coef, minibatches=2, micro_batch=3
+        )
+        read.clear()
+        draws = torch.Generator().manual_seed(0)
+        stats = grpo.update(one, optimizer, rollouts, adv, cfg, reference, draws)
+        return torch.cat([p.detach().flatten() for p in one.parameters()]), stats, sum(read)
+
+    (plain, stats, all_tokens), (shared, shared_stats, some) = after(False), after(True)
+    assert not torch.equal(plain, torch.cat([p.detach().flatten() for p in policy.parameters()]))
+    assert (plain - shared).abs().max() < 1e-7  # the layers' norms calculate in float32
+    assert shared_stats == pytest.approx(stats, abs=1e-6)
+    assert some < all_tokens
+
+
+def test_prompts_are_not_shared_where_a_layer_keeps_something_else(
+    untrained, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(captured, "only_keys_and_values", lambda cache: False)
+    cfg = GRPOConfig(model=untrained, output=str(tmp_path / "run"), share_prompts=True, steps=1)
+    with pytest.raises(InputError, match="share_prompts: not with Qwen2ForCausalLM"):
+        grpo.train(cfg)
+
+
 def test_padding_and_batch_mates_do_not_matter(policy, make_rollouts):
     problems = [Problem("7 + 5 = ?", "12"), Problem("7 + 5 - 3 + 4 = ?", "13")]
     rollouts = make_rollouts(["I guess \\boxed{12}", "7 plus 5 is 12 so \\boxed{13}"], problems, 1)
@@ -414,6 +491,19 @@ def short_run(model, tmp_path, **changes):
         model=model, output=str(tmp_path / "run"), prompts=4, group_size=4, max_new_tokens=8,
         eval_every=0, eval_problems=4, steps=2, **changes,
     )  # fmt: skip
+
+
+def test_bf16_is_a_setting_of_one_run(untrained, tmp_path):
+    def apart(bf16, folder="run"):
+        cfg = GRPOConfig(
+            model=untrained, output=str(tmp_path / folder), bf16=bf16, steps=1, prompts=2,
+            reward="random", eval_every=0,
+        )  # fmt: skip
+        return grpo.train(cfg)[-1]["sampling/sampling_logp_difference/max"]
+
+    assert apart(False) < 1e-4 and 1e-4 < apart(True, "bf16") < 1 and apart(False, "again") < 1e-4
+    weights = load_file(tmp_path / "bf16" / "policy" / "model.safetensors")
+    assert {weight.dtype for weight in weights.values()} == {torch.float32}
 
 
 @pytest.mark.parametrize("gamma, changes", [(0.0, False), (1.0, False), (0.5, True)])

@@ -9,7 +9,7 @@ ROOT = Path(__file__).parent.parent
 TOP = {
     "grpo", "reward_model", "verifier", "cooper", "eval",
     "rollout", "rewards", "rules", "labels", "annotation", "data", "prompts", "pairs", "tiny",
-    "world", "judge", "learner", "sft",
+    "world", "judge", "learner", "sft", "metrics", "decoding", "cooper_trl",
 }  # fmt: skip
 FILES = [
     file

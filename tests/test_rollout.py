@@ -36,22 +36,24 @@ def test_frequencies_of_20000_draws_match_the_distribution(temperature, top_p):
         expected = torch.tensor([0.625, 0.375, 0.0, 0.0])
     else:
         expected = p
-    token, logp = draw_token(p.log().expand(20_000, 4), temperature, top_p, generator())
+    token, logp, entropy = draw_token(p.log().expand(20_000, 4), temperature, top_p, generator())
     count = torch.bincount(token, minlength=4).double()
     kept = expected > 0
     assert count[~kept].sum() == 0
     chi_square = ((count - 20_000 * expected)[kept] ** 2 / (20_000 * expected)[kept]).sum()
     assert chi_square < 16.3, "99.9 % point of chi-square with 3 degrees of freedom"
     assert torch.allclose(logp, expected.log()[token], atol=1e-4), "not the distribution drawn from"
+    by_hand = -(expected[kept] * expected[kept].log()).sum()
+    assert torch.allclose(entropy, by_hand.expand(20_000), atol=1e-4)
 
 
 def test_temperature_zero_takes_the_mode_with_certainty():
-    token, logp = draw_token(torch.tensor([[0.1, 3.0, 2.0]]), temperature=0)
+    token, logp, _ = draw_token(torch.tensor([[0.1, 3.0, 2.0]]), temperature=0)
     assert (token.tolist(), logp.tolist()) == ([1], [0.0])
 
 
 def test_top_p_always_keeps_the_most_likely_token():
-    token, logp = draw_token(
+    token, logp, _ = draw_token(
         torch.tensor([[0.0, 1.0, 0.5]]).expand(50, 3), top_p=1e-9, generator=generator()
     )
     assert set(token.tolist()) == {1} and logp.abs().max() < 1e-6
@@ -79,7 +81,7 @@ def scripted(policy, monkeypatch, script):
         stops = eos_ids(policy, state["tokenizer"])
         state["alive"] = [r for r, t in zip(state["alive"], token.tolist()) if t not in stops]
         state["t"] += 1
-        return token, torch.full((len(token),), -0.5)
+        return token, torch.full((len(token),), -0.5), torch.full((len(token),), 0.5)
 
     monkeypatch.setattr(rollout, "draw_token", choose)
     return state

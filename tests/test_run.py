@@ -179,6 +179,13 @@ def test_a_finished_run_is_not_run_again_and_more_steps_go_on(cfg, monkeypatch):
     assert [row["step"] for row in start(dataclasses.replace(cfg, steps=3))] == [0, 1, 2, 3]
 
 
+def test_a_dashboard_gets_each_row_once(cfg):
+    rows = []
+    cooper.train(dataclasses.replace(cfg, steps=1), on_row=rows.append)
+    history = cooper.train(dataclasses.replace(cfg, steps=2), on_row=rows.append)
+    assert rows == history and [row["step"] for row in rows] == [0, 1, 2]
+
+
 def test_other_settings_in_the_same_folder_are_refused(cfg):
     start(dataclasses.replace(cfg, steps=1))
     with pytest.raises(InputError, match="was made with lr=.*choose another --output"):

@@ -10,8 +10,10 @@ import grpo
 import sft
 from data import Problem
 from grpo import GRPOConfig
+from prompts import rewrite_prompt, solve_prompt
 from rollout import token_logprobs
 from sft import SFTConfig, written
+from support.chat import chat_ids
 from support.errors import InputError
 
 PROBLEMS = [Problem("7 + 5 - 3 = ?", "9"), Problem("1 + 1 = ?", "2")]
@@ -31,6 +33,14 @@ def test_written_texts_are_tokens_that_end(policy, tokenizer):
         ids = rollouts.completion_ids[row][rollouts.mask[row].bool()]
         assert tokenizer.decode(ids, skip_special_tokens=True) == text
         assert ids[-1] == tokenizer.eos_token_id
+
+
+def test_a_text_may_answer_another_message_than_solve_this(policy, tokenizer):
+    prompts = [None, rewrite_prompt("1 + 1 = ?", "2")]
+    rollouts = written(policy, tokenizer, PROBLEMS, ["9", "3"], prompts)
+    asked = [ids[mask.bool()] for ids, mask in zip(rollouts.prompt_ids, rollouts.prompt_mask)]
+    assert asked[0].tolist() == chat_ids(tokenizer, solve_prompt("7 + 5 - 3 = ?"))
+    assert asked[1].tolist() == chat_ids(tokenizer, prompts[1])
 
 
 def test_the_gradient_is_that_of_the_mean_log_likelihood(policy, tokenizer):
@@ -60,7 +70,7 @@ def test_samples_are_those_that_the_rule_proves_right(untrained, tmp_path, monke
         sft.train(cfg)
     monkeypatch.setattr("rules.rule_of", lambda spec: lambda text, problem: len(text) > 20)
     pool = sft.right_samples(sft.learning.start(cfg), cfg)
-    assert 0 < len(pool) < 32 and all(len(text) > 20 for _, text in pool)
+    assert 0 < len(pool) < 32 and all(len(text) > 20 for _, text, _ in pool)
 
 
 @pytest.mark.parametrize("solutions", ["given", "samples"])
@@ -75,10 +85,12 @@ def test_killed_and_resumed_it_ends_bit_for_bit_alike(
 def test_texts_of_a_file(untrained, tmp_path):
     file = tmp_path / "solutions.jsonl"
     row = {"question": "How many?", "solution": r"so \boxed{9}"}
-    file.write_text(json.dumps(row) + "\n", encoding="utf-8")
+    other = row | {"prompt": "Is it 9?", "solution": "Yes."}
+    file.write_text(f"{json.dumps(row)}\n{json.dumps(other)}\n", encoding="utf-8")
     learner = SimpleNamespace(held_out=[])
     pool = sft.solutions_of(learner, short_run(untrained, tmp_path, solutions=str(file)))
-    assert pool == [(Problem("How many?", "9"), r"so \boxed{9}")]
+    assert pool[0] == (Problem("How many?", "9"), r"so \boxed{9}", None)
+    assert pool[1][1:] == ("Yes.", "Is it 9?")
     learner.held_out = [Problem("How many?", "9")]
     with pytest.raises(InputError, match="no question that is not held out"):
         sft.solutions_of(learner, short_run(untrained, tmp_path, solutions=str(file)))

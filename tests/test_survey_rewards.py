@@ -8,8 +8,8 @@ import torch
 
 import rewards
 from data import Problem
-from eval import rollout_metrics
 from judge import Judge
+from metrics import rollout_metrics
 from rollout import sample, token_logprobs
 from support.errors import InputError
 from survey import confidence
@@ -163,7 +163,7 @@ def test_the_judge_is_asked_beside_the_reference(monkeypatch, make_rollouts):
     monkeypatch.setattr("judge.load_policy", lambda *args: loads.append(args) or ("llm", "its"))
     monkeypatch.setattr("judge.judge", lambda *args: next(said))
     found = Judge("folder")(make_rollouts(["a", "b", "c"], [CHAIN], 3))
-    assert found.tolist() == [1, 0, 0] and loads == [("folder", "auto", None, None)]
+    assert found.tolist() == [1, 0, 0] and loads == [("folder", "auto", None, None, True)]
 
 
 def test_sums_by_hand():
