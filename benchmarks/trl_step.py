@@ -1,10 +1,12 @@
 r"""Seconds per RL step, ours beside TRL's GRPOTrainer: sample completions, score, one update.
 
-    pip install trl==1.16.0        # for this comparison only; the project does not need it
-    python benchmarks/trl_step.py --model runs/demo/policy --threads 1
+    pip install -r requirements-trl.txt
+    python benchmarks/trl_step.py                                   # the start of a GRPO run
+    python benchmarks/trl_step.py --model runs/grpo/policy          # the end of one (grpo.py)
+    python benchmarks/trl_step.py --rm runs/demo/rm                 # a step of Cooper
 
 The same for both: model folder, tokenizer, problems and chat text, 32 prompts x 8 completions of at
-most 32 tokens at temperature 1 from the full distribution, the rule verifier as the reward, group
+most 40 tokens at temperature 1 from the full distribution, the rule verifier as the reward, group
 advantages, token-mean loss, no KL term and hence no reference model, one AdamW update on the whole
 batch, fp32 on a CPU with the same number of threads. For TRL this means to switch off what slows it
 down here by default: bfloat16 and gradient checkpointing. The learning rate is too small to change
@@ -20,8 +22,14 @@ the next; ours is stages 1-4 of `grpo.train`. Where the time goes:
     update   forward, backward, optimizer; in TRL also what its training loop does around them
     other    metrics; in TRL also texts to tensors and back
 
-Ours takes the batch in micro-batches of rows of like length, which does not change the gradient and
-leaves less padding to compute (`--micro_batch none` for all rows at once); TRL pads all rows alike.
+With `--rm` a step is one of Cooper: scores of the reward model, pairs by the assistant, its update.
+TRL's side is cooper_trl.py, whose reward model is the same code; `score` is stages 2 and 5 to 7 on
+both sides.
+
+Completions whose advantage is 0 cost ours nothing in the update (grpo.update); in a late run that
+is most of them. Ours takes the batch in micro-batches of rows of like length, which does not change
+the gradient and leaves less padding to compute (`--micro_batch none` for all rows at once); TRL
+pads all rows alike.
 """
 
 import statistics
@@ -29,25 +37,34 @@ import sys
 import time
 from collections import defaultdict
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+import cooper
 import grpo
 import rewards
-from eval import rollout_metrics
+import rules
+from learner import frozen
+from metrics import rollout_metrics
+from pairs import find_negatives, pair_up, select_positives
 from prompts import solve_prompt
+from reward_model import RewardModel
 from rollout import load_policy
 from support.errors import InputError
 from support.flags import command_line
+from support.run import rng
 from verifier import verify
 
 try:
     from datasets import Dataset
     from transformers import PrinterCallback, TrainerCallback
     from trl import GRPOConfig, GRPOTrainer
+
+    from cooper_trl import LearningReward
 except ImportError:
     raise SystemExit("error: this comparison needs TRL: pip install trl==1.16.0") from None
 
@@ -57,13 +74,14 @@ LEARNING_RATE = 1e-9  # a real update that moves nothing: lengths stay comparabl
 @dataclass(frozen=True)
 class StepConfig:
     model: str = "runs/demo/policy"  # policy both start from: Hugging Face folder or hub name
+    rm: str | None = None  # a reward model's folder: steps of Cooper instead of GRPO on the rule
     threads: int = 1  # of torch
     steps: int = 30  # measured steps per side
     warm_up: int = 2  # steps per side that run before and do not count
     block: int = 2  # steps of one side before it is the other's turn
     prompts: int = 32  # N
     group_size: int = 8  # G
-    max_new_tokens: int = 32  # length limit of a completion, tokens
+    max_new_tokens: int = 40  # length limit of a completion, tokens
     micro_batch: int | None = 64  # ours: rows of like length a forward pass; none takes all at once
 
 
@@ -95,20 +113,40 @@ class Stopwatch:
         return wrapped
 
 
+def settings(cfg: StepConfig):
+    """Of our side, and of the reward model on both."""
+    shared = dict(
+        model=cfg.model, prompts=cfg.prompts, group_size=cfg.group_size, minibatches=1,
+        max_new_tokens=cfg.max_new_tokens, lr=LEARNING_RATE, micro_batch=cfg.micro_batch,
+        eval_problems=1,
+    )  # fmt: skip
+    if cfg.rm is None:
+        return grpo.GRPOConfig(**shared)
+    return cooper.CooperConfig(rm_model=cfg.rm, rm_lr=LEARNING_RATE, kl_coef=0.0, **shared)
+
+
 class Ours:
     """Our side: one call is one step."""
 
     def __init__(self, cfg: StepConfig, watch: Stopwatch):
-        self.cfg = grpo.GRPOConfig(
-            model=cfg.model, prompts=cfg.prompts, group_size=cfg.group_size,
-            max_new_tokens=cfg.max_new_tokens, minibatches=1, lr=LEARNING_RATE,
-            micro_batch=cfg.micro_batch, eval_problems=1,
-        )  # fmt: skip
-        self.learner, self.watch, self.step = grpo.start(self.cfg), watch, 0
+        self.cfg, self.watch, self.step = settings(cfg), watch, 0
+        self.learner = grpo.start(self.cfg)
         # The product's own step, timed from outside: its module looks these names up when it runs.
         grpo.sample = watch.timed("sample", grpo.sample)
         grpo.update = watch.timed("update", grpo.update)
-        self.reward = watch.timed("score", rewards.rule)
+        self.reward, self.learn = watch.timed("score", rewards.rule), None
+        if cfg.rm:
+            rm, assistant = RewardModel.load(cfg.rm), (frozen(self.learner, self.cfg),)
+            optimizer = torch.optim.AdamW(rm.model.parameters(), lr=LEARNING_RATE)
+            self.reward = watch.timed("score", rm.reward)
+            assistant += (self.learner.tokenizer,)
+            self.learn = watch.timed("score", partial(self.stages_5_to_7, rm, optimizer, assistant))
+
+    def stages_5_to_7(self, rm, optimizer, assistant, rollouts, draw):
+        cfg, proved, says = self.cfg, rewards.rule(rollouts), rules.rule_of(self.cfg.rule)
+        positives = select_positives(rollouts, proved, draw, cfg.rm_updates)
+        found = find_negatives(rollouts, proved, positives, draw, assistant, cfg, self.step, says)
+        cooper.update_reward_model(rm, optimizer, pair_up(rollouts, positives, found), cfg)
 
     def __call__(self):
         self.step += 1
@@ -121,7 +159,9 @@ class Ours:
         score = self.reward(rollouts)
         adv = grpo.group_advantages(score.view(cfg.prompts, cfg.group_size)).flatten()
         grpo.update(learner.policy, learner.optimizer, rollouts, adv, cfg)
-        metrics = rollout_metrics(rollouts, score, score, rewards.rule)
+        if self.learn:
+            self.learn(rollouts, rng(0, "pairs", step))
+        metrics = rollout_metrics(rollouts, score.cpu(), score.cpu(), rewards.rule)
         self.watch.stop(length=metrics["completions/mean_length"], reward=metrics["reward"])
 
 
@@ -154,11 +194,14 @@ def rule(completions, answer, **columns):
 def trl_trainer(cfg: StepConfig, watch: Stopwatch, problems, output: str) -> GRPOTrainer:
     # NOTE: our loaded tokenizer, not AutoTokenizer's: see rollout.load_tokenizer.
     policy, tokenizer = load_policy(cfg.model)
-    rows = [
-        {"prompt": [{"role": "user", "content": solve_prompt(p.question)}], "answer": p.answer}
-        for p in problems
-    ]
-    settings = GRPOConfig(
+    reward, rows = rule, []
+    if cfg.rm:
+        reward = LearningReward(settings(cfg))
+        reward.tokenizer = tokenizer
+    for p in problems:
+        prompt = [{"role": "user", "content": solve_prompt(p.question)}]
+        rows.append({"prompt": prompt, "question": p.question, "answer": p.answer})
+    args = GRPOConfig(
         output_dir=output,
         use_cpu=True,
         bf16=False,
@@ -180,9 +223,11 @@ def trl_trainer(cfg: StepConfig, watch: Stopwatch, problems, output: str) -> GRP
         disable_tqdm=True,
     )
     trainer = GRPOTrainer(
-        model=policy, processing_class=tokenizer, args=settings, reward_funcs=rule,
+        model=policy, processing_class=tokenizer, args=args, reward_funcs=reward,
         train_dataset=Dataset.from_list(rows),
     )  # fmt: skip
+    if cfg.rm:
+        reward.policy = trainer.model
     trainer.remove_callback(PrinterCallback)
     # Private names of TRL 1.16; where another version lacks them only the split suffers.
     for part, name in (
