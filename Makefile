@@ -1,9 +1,11 @@
 # make demo   the whole story on a CPU: environment, warm-up, reward model, three arms, figure
 # make test   all tests, in two processes of one thread each
+# make test-trl   cooper_trl.py on two processes, with TRL installed
 # make reproduce   Cooper's Table 3 and Figures 3 and 4 in miniature, ten seeds: resumable
 # make reproduce-more   its assistant, ablations, longer runs, a rule that misses forms, verifiers that err: resumable
 # make reproduce-spurious   those of results/spurious, five seeds: resumable
 # make survey   the survey's open questions in miniature, five seeds: resumable
+# make real   SmolLM2-135M on SVAMP: cold start, rule, reward model, static and Cooper: resumable
 # Flags reach every stage: make demo ARGS="--seed 1 --output runs/demo1"
 
 PYTHON ?= python3
@@ -20,13 +22,20 @@ ARGS ?=
 	$(RUN) -m pip install -q -r requirements-dev.txt
 	touch $@
 
-.PHONY: demo test lint reproduce reproduce-more reproduce-spurious survey
+.venv/ready-trl: .venv/ready-dev requirements-trl.txt
+	$(RUN) -m pip install -q -r requirements-trl.txt
+	touch $@
+
+.PHONY: demo test test-trl lint reproduce reproduce-more reproduce-spurious survey real
 
 demo: .venv/ready
 	$(RUN) -m experiments.three_arms $(ARGS)
 
 test: .venv/ready-dev
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -q -n 2 --dist loadscope
+
+test-trl: .venv/ready-trl
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -q tests/test_trl.py
 
 lint: .venv/ready-dev
 	.venv/bin/ruff check .
@@ -47,3 +56,7 @@ reproduce-spurious: .venv/ready
 
 survey: .venv/ready
 	$(RUN) -m experiments.survey $(ARGS)
+
+real: .venv/ready
+	$(RUN) -m pip install -q datasets
+	$(RUN) -m experiments.real $(ARGS)

@@ -17,6 +17,7 @@ CONFIGS = {
     "reward_model": "RewardModelConfig",
     "eval": "EvalConfig",
     "tiny": "WarmUpConfig",
+    "experiments.real": "RealConfig",
     "experiments.three_arms": "DemoConfig",
     "experiments.three_arms_report": "ReportConfig",
     "experiments.spurious": "SpuriousConfig",
