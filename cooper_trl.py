@@ -175,7 +175,7 @@ class Keep(TrainerCallback):
         if self.path.exists():
             lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
             kept = [line for line in lines if json.loads(line)["step"] <= step]
-            self.path.write_text("".join(kept), encoding="utf-8")
+            write(self.path, "".join(kept))
 
 
 def settings(cfg: CooperConfig, **more) -> tuple[GRPOConfig, int]:

@@ -53,6 +53,7 @@ def step(policy, tokenizer, problems, cfg: CPUConfig, share_prompts: bool) -> li
 def main(cfg: CPUConfig) -> None:
     policy, tokenizer = load_policy(cfg.model)
     problems, rows = load_problems(cfg.data, limit=8), []
+    step(policy, tokenizer, problems, cfg, share_prompts=False)  # warm-up, not measured
     for bf16 in (False, True):
         for share in (False, True):
             set_bf16(bf16)

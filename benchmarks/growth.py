@@ -24,6 +24,7 @@ import decoding
 import grpo
 from rollout import Rollouts
 from support import plots
+from support.errors import InputError
 from support.flags import command_line
 from support.jsonl import read_jsonl
 
@@ -132,6 +133,8 @@ def main(cfg: GrowthConfig) -> None:
     if cfg.one:
         print(json.dumps(measure(Size(**json.loads(cfg.one)), cfg)))
         return
+    if not all("micro_batch" in row for row in read_jsonl(Path(cfg.output))):
+        raise InputError(f"{cfg.output} is no measurement of this file: name another --output")
     sizes = [Size()]
     for name, value in asdict(Size()).items():
         sizes += [replace(Size(), **{name: value * factor}) for factor in FACTORS[1:]]
