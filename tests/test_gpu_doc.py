@@ -77,3 +77,13 @@ def test_parameters_and_bytes_by_hand():
     linear = 24 * (2 * 896 * 896 + 2 * 896 * 128 + 3 * 896 * 4864)
     wanted = 2 * linear + 4 * (weights - linear) + 16 * lora
     assert found["GRPO and KL, LoRA 16"] == wanted / 1e9
+
+
+def test_a_real_model_in_bf16_is_as_far_off_as_measured():
+    lines = (ROOT / "benchmarks" / "cpu.txt").read_text(encoding="utf-8").splitlines()
+    mean, most = next(line for line in lines if line.startswith("| bf16 |")).split("|")[4:6]
+    assert says(DOC, f"{float(mean):.3f} on average and {most.strip()} at most of 1,500 tokens")
+    logs = read_jsonl(ROOT / "results" / "real" / "logs.jsonl")
+    name = "sampling/sampling_logp_difference/max"
+    worst = max(row[name] for row in logs if row["run"].startswith("rule"))
+    assert says(DOC, f"{worst:.2f} at most in the runs of")
