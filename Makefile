@@ -1,5 +1,6 @@
 # make demo   the whole story on a CPU: environment, warm-up, reward model, three arms, figure
 # make test   all tests, in two processes of one thread each
+# make notebooks   installs what they need, runs all from top to bottom, writes their outputs
 # make test-trl   cooper_trl.py on two processes, with TRL installed
 # make reproduce   Cooper's Table 3 and Figures 3 and 4 in miniature, ten seeds: resumable
 # make reproduce-more   its assistant, ablations, longer runs, a rule that misses forms, verifiers that err: resumable
@@ -18,21 +19,28 @@ ARGS ?=
 	$(RUN) -m pip install -q -r requirements.txt
 	touch $@
 
-.venv/ready-dev: .venv/ready requirements-dev.txt
+.venv/ready-dev: .venv/ready requirements-dev.txt requirements-notebooks.txt
 	$(RUN) -m pip install -q -r requirements-dev.txt
+	touch $@
+
+.venv/ready-notebooks: .venv/ready requirements-notebooks.txt
+	$(RUN) -m pip install -q -r requirements-notebooks.txt
 	touch $@
 
 .venv/ready-trl: .venv/ready-dev requirements-trl.txt
 	$(RUN) -m pip install -q -r requirements-trl.txt
 	touch $@
 
-.PHONY: demo test test-trl lint reproduce reproduce-more reproduce-spurious survey real
+.PHONY: demo test notebooks test-trl lint reproduce reproduce-more reproduce-spurious survey real
 
 demo: .venv/ready
 	$(RUN) -m experiments.three_arms $(ARGS)
 
 test: .venv/ready-dev
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -q -n 2 --dist loadscope
+
+notebooks: .venv/ready-notebooks
+	$(RUN) -m notebooks.run $(ARGS)
 
 test-trl: .venv/ready-trl
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -q tests/test_trl.py

@@ -20,12 +20,12 @@ def read_rows(path: str | Path) -> list[tuple[str, object]]:
     return [(where, parse(line, where)) for where, line in places]
 
 
-def read_jsonl(path: Path) -> list[dict]:
+def read_jsonl(path: str | Path) -> list[dict]:
     """The complete lines of a log; a last line cut off by a kill is left out.
 
     Raises InputError with the line: one before the last is broken.
     """
-    if not path.exists():
+    if not (path := Path(path)).exists():
         return []
     lines = path.read_bytes().split(b"\n")[:-1]
     rows = [(f"{path}:{number}", line) for number, line in enumerate(lines, 1)]

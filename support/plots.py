@@ -3,6 +3,7 @@
 python -m support.plots --runs runs/grpo runs/noclip --metrics eval/accuracy entropy
 """
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,8 +23,9 @@ def smooth(values: list[float], window: int = 9) -> list[float]:
 def pyplot():
     import matplotlib
 
-    # no window: figures go to files
-    matplotlib.use("Agg")
+    # no window: figures go to files; a notebook goes on showing its own
+    if "ipykernel" not in sys.modules:
+        matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
     return plt

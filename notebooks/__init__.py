@@ -1,0 +1,1 @@
+"""Walkthroughs, and what they share: show.py, check.py; solutions.py has the exercises' answers."""
