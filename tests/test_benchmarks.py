@@ -1,10 +1,14 @@
 """What benchmarks/README.md says is what the committed measurements say."""
 
+import sys
 from pathlib import Path
+from statistics import fmean
 
 from test_results import says
 
 from support.jsonl import read_jsonl
+from support.stats import sign_flip
+from support.tables import renew
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 README = (FOLDER / "README.md").read_text(encoding="utf-8")
@@ -35,6 +39,23 @@ def test_beside_trl():
     for block in blocks()[2:]:  # the same code on both sides is most of it
         assert block["ours"]["score"] > 0.6 * block["ours"]["wall"]
         assert abs(block["ratio"]["score"] - 1) < 0.05
+
+
+def test_the_curves_of_both_loops_agree_within_seeds():
+    sys.path.insert(0, str(FOLDER))
+    import trl_curve
+
+    rows = read_jsonl(FOLDER / "trl_curve.jsonl")
+    assert renew(README, {"curve": trl_curve.table(rows)}) == README
+    sides = [[row["accuracy"] for row in rows if row["side"] == side] for side in ("ours", "TRL")]
+    ends = [[curve[-1] for curve in side] for side in sides]
+    assert says(README, f"both end between {min(map(min, ends)):.2f} and {max(map(max, ends)):.2f}")
+    assert max(map(min, ends)) < min(map(max, ends))
+    gaps = [[t[i] - o[i] for o, t in zip(*sides)] for i in range(6)]
+    means = [fmean(gap) for gap in gaps]
+    assert says(README, f"differ by {max(map(abs, means[:2])):.3f} at most")
+    assert all(0.025 <= mean < 0.045 for mean in means[2:]) and says(README, "0.03 to 0.04 higher")
+    assert round(min(map(sign_flip, gaps)), 2) == 0.13
 
 
 def test_how_a_step_grows():
