@@ -4,8 +4,12 @@ import html
 import os
 from pathlib import Path
 
+from transformers.utils import logging
+
 import tiny
 from support.progress import say
+
+logging.disable_progress_bar()  # its bars of loading would leave an empty box under every cell
 
 
 class Html(str):
