@@ -167,23 +167,22 @@ def quadrant(name):
     if name not in QUADRANTS:
         raise NotYet(f"say one of {QUADRANTS}")
     if name.startswith("A > 0"):
-        raise NotYet("where A > 0 the two are the same; look at the two on the left")
+        raise NotYet("where A > 0 the two are the same; look at the panel of A = -1")
     if name.endswith("0.8"):
         raise NotYet("there the wrong one has too much of a gradient; which has none?")
 
 
 @exercise
-def clips(cfg):
-    """A GRPOConfig whose first step clips something"""
-    low, high = grpo.clip_bounds(cfg)
-    if cfg.inner_epochs * cfg.minibatches < 2:
-        raise NotYet("with one update a step the ratio is 1: the policy is still the sampler's")
-    if low == -torch.inf and high == torch.inf:
-        raise NotYet("both bounds are off")
-    if cfg.lr < 1e-5:
-        raise NotYet("at such a lr the ratio stays near 1")
-    if cfg.inner_epochs * cfg.minibatches < 8:
-        raise NotYet("a few updates do not take a ratio beyond the bounds: try more of them")
+def clips(history):
+    """A history of grpo.train whose first step clips something"""
+    shares = [row["clip_ratio/region_mean"] for row in history if row.get("step") == 1]
+    if not shares:
+        raise NotYet("that is no history of a run: use what grpo.train returns")
+    if shares[0] == 0:
+        raise NotYet(
+            "nothing was clipped in step 1. With one update the ratio is 1: more minibatches or "
+            "inner_epochs, a higher lr, or a narrower clip_eps?"
+        )
 
 
 # ---- 04 ----------------------------------------------------------------------------------------
@@ -285,7 +284,7 @@ def five_texts() -> dict[str, dict]:
     liked = [r for r in rows if r["reward"] > 0.9]
     hacks, right = [r for r in liked if not r["correct"]], [r for r in liked if r["correct"]]
     poor = [r for r in rows if r["reward"] < 0.5 and not r["correct"]]
-    chosen = [hacks[0], right[0], poor[0], hacks[3], right[-1]]
+    chosen = [hacks[0], right[2], poor[0], hacks[3], right[3]]
     return dict(zip("ABCDE", chosen))
 
 
@@ -298,7 +297,7 @@ def hacks(names):
         n: "it is right" if row["correct"] else "it is wrong, and the reward model knows"
         for n, row in rows.items()
     }
-    missing = {n: "follow the steps of each, not only its last number" for n in hacked}
+    missing = dict.fromkeys(hacked, "a score near 1 says nothing: work out the sum")
     choose(names, hacked, missing, wrong)
 
 
@@ -340,8 +339,8 @@ NEGATIVES = [
     (r"2 + 2 is \boxed{5}", "2"), (r"\boxed{2.0}", "2"),
 ]  # fmt: skip
 TRAPS = {
-    r"\boxed{4/2}": "4/2 is 2, though the strings differ: ask rules.proved, or verify",
-    r"\boxed{2.0}": "2.0 is 2, though the strings differ: ask rules.proved, or verify",
+    r"\boxed{4/2}": "4/2 is 2, though the strings differ: ask verify",
+    r"\boxed{2.0}": "2.0 is 2, though the strings differ: ask verify",
     "so 2": "it has no box, so the rule does not call it right: require_box=True",
     r"2 + 2 is \boxed{5}": "the reference stands in it, but only the box is the answer",
 }
@@ -454,23 +453,19 @@ def pass_at_k(function):
     })  # fmt: skip
 
 
-KINDS = {
-    "3 to 6 numbers, before and after rl": "sharpens",
-    "7 to 9 numbers, before and after rl on long": "widens",
-    "answers as 9 + n, before and after rl on nines": "nothing",
-}
+KINDS = {"left": "sharpens", "middle": "rare common", "right": "nothing"}
 
 
 @exercise
 def kinds(named):
-    """{case: "sharpens", "widens" or "nothing"} of KINDS"""
+    """{panel: "sharpens", "rare common" or "nothing"}"""
     for case, expected in KINDS.items():
         if named.get(case) is None:
             raise NotYet(f"{case!r} has no name so far")
         if named[case] != expected:
             reason = {
                 "sharpens": "pass@64 was 1.00 before, so only pass@1 could rise",
-                "widens": "by every step pass@64 rises with pass@1",
+                "rare common": "pass@64 rises with pass@1",
                 "nothing": "both are 0 before and after",
             }[expected]
             raise NotYet(f"{case!r}: {reason}")
@@ -504,7 +499,7 @@ def memory(function):
     compare("bytes of 1000 parameters", float(result(function, 1000)), 16000.0, {
         "That is the weights alone.": 4000.0,
         "AdamW keeps two numbers for each parameter.": 12000.0,
-        "fp32 has four bytes.": 8000.0,
+        "8 bytes each: is the optimizer there, and does a number take 4 bytes?": 8000.0,
     })  # fmt: skip
 
 

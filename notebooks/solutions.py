@@ -8,7 +8,6 @@ from itertools import product
 import torch
 import torch.nn.functional as F
 
-from grpo import GRPOConfig
 from verifier import verify
 
 # ---- 01 ----------------------------------------------------------------------------------------
@@ -35,8 +34,8 @@ def loss_means(objective, mask):
 
 
 silent_bug = "B"
-# one of many; what it reaches on seed 1 is in notebook 02
-reaches = {"lr": 3e-4, "minibatches": 4, "steps": 30}
+# of replace(mine, output="...", **reaches): one of many
+reaches = {"lr": 4e-4, "steps": 30}
 
 # ---- 03 ----------------------------------------------------------------------------------------
 
@@ -46,7 +45,8 @@ def clipped(ratio, advantage, eps):
 
 
 quadrant = "A < 0, ratio > 1.2"
-clips = GRPOConfig(minibatches=8, inner_epochs=4)
+# of replace(one, output="...", **clips): eight times four updates
+clips = {"minibatches": 8, "inner_epochs": 4}
 
 # ---- 04 ----------------------------------------------------------------------------------------
 
@@ -115,11 +115,7 @@ def pass_at_k(n, c, k):
     return float(1 - none_right)
 
 
-kinds = {
-    "3 to 6 numbers, before and after rl": "sharpens",
-    "7 to 9 numbers, before and after rl on long": "widens",
-    "answers as 9 + n, before and after rl on nines": "nothing",
-}
+kinds = {"left": "sharpens", "middle": "rare common", "right": "nothing"}
 
 
 def sign_flip(differences):

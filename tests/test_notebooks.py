@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 import torch
 
-import grpo
 from notebooks import check, solutions
 from reward_model import bce_loss
 from verifier import extract_answer
@@ -64,10 +63,9 @@ MISTAKES = {
         ("left", "say one of"),
     ],
     "clips": [
-        (grpo.GRPOConfig(minibatches=1), "one update"),
-        (grpo.GRPOConfig(clip_eps=None, minibatches=8), "off"),
-        (grpo.GRPOConfig(), "more of them"),
-        (grpo.GRPOConfig(minibatches=8, lr=1e-6), "lr"),
+        ([{"step": 0}, {"step": 1, "clip_ratio/region_mean": 0.0}], "With one update"),
+        ([{"step": 0}], "no history"),
+        (32, "TypeError"),
     ],
     "cleaned": [
         (lambda a: a.strip(), "of 10"),
@@ -91,7 +89,7 @@ MISTAKES = {
         (lambda p, n: -(n - p).sigmoid().log().mean(), "z_pos - z_neg"),
         (lambda p, n: -(p - n).sigmoid().log().sum(), "not the sum"),
     ],
-    "hacks": [({"A", "B", "D"}, "it is right"), ({"A", "C", "D"}, "knows"), ({"A"}, "steps")],
+    "hacks": [({"A", "B", "D"}, "it is right"), ({"A", "C", "D"}, "knows"), ({"A"}, "the sum")],
     "reads_reference": [
         ({"held_out/swap_accuracy": 0.06, "held_out/accuracy": 0.88}, "swap_share"),
         ({"held_out/swap_accuracy": 0.99, "held_out/accuracy": 0.5}, "less"),
@@ -119,7 +117,7 @@ MISTAKES = {
         (lambda n, c, k: math.comb(n - c, k) / math.comb(n, k), "none is right"),
     ],
     "kinds": [
-        (solutions.kinds | {"3 to 6 numbers, before and after rl": "widens"}, "1.00 before"),
+        (solutions.kinds | {"left": "rare common"}, "1.00 before"),
         (dict.fromkeys(solutions.kinds, "sharpens"), "rises with"),
         (dict.fromkeys(solutions.kinds), "no name"),
     ],
@@ -127,7 +125,11 @@ MISTAKES = {
         (lambda d: check.exact_sign_flip(d) / 2, "Both sides"),
         (check.beyond, "those as far"),
     ],
-    "memory": [(lambda n: 4 * n, "weights alone"), (lambda n: 12 * n, "two numbers")],
+    "memory": [
+        (lambda n: 4 * n, "weights alone"),
+        (lambda n: 12 * n, "two numbers"),
+        (lambda n: 8 * n, "optimizer"),
+    ],
     "calculated": [(0, "answer the question"), (10, "Work out")],
 }
 LIKED = "plus plus"
@@ -139,6 +141,7 @@ REWARDS = [
     ((lambda r: None, LIKED), "nothing so far"),
 ]
 MEASURED = {
+    "clips": [{"step": 0}, {"step": 1, "clip_ratio/region_mean": 0.05}],
     "reaches": [{"step": 0, "eval/accuracy": 0.4}, {"step": 24, "eval/accuracy": 0.93}],
     "reads_reference": {"held_out/swap_accuracy": 0.9, "held_out/accuracy": 0.87},
 }
