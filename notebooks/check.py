@@ -335,8 +335,8 @@ def positives(function):
 
 
 NEGATIVES = [
-    (r"\boxed{5}", "4"), (r"\boxed{4}", "4"), (r"\boxed{4/2}", "2"), ("so 2", "2"),
-    (r"2 + 2 is \boxed{5}", "2"), (r"\boxed{2.0}", "2"),
+    (r"\boxed{5}", "4"), (r"\boxed{4}", "4"), (r"\boxed{4/2}", "2"), (r"\boxed{2.0}", "2"),
+    (r"2 + 2 is \boxed{5}", "2"), ("so 2", "2"),
 ]  # fmt: skip
 TRAPS = {
     r"\boxed{4/2}": "4/2 is 2, though the strings differ: ask verify",

@@ -12,6 +12,7 @@ import torch
 
 from notebooks import check, solutions
 from reward_model import bce_loss
+from support.jsonl import read_jsonl
 from verifier import extract_answer
 
 
@@ -191,6 +192,7 @@ def test_the_verdict_is_shown_without_quotes():
 
 ROOT = Path(check.__file__).parents[1]
 FILES = sorted((ROOT / "notebooks").glob("*.ipynb"))
+TABLE = ROOT / "results" / "cooper" / "table.jsonl"
 # how long a class waits, and what a test needs
 FAST = {
     "STEPS, N, G = 20, 32, 8": "STEPS, N, G = 2, 8, 4",
@@ -198,6 +200,7 @@ FAST = {
     "STEPS = 40": "STEPS = 2",
     'STEPS, TARGET, LABELS = 60, 0.88, "both"': 'STEPS, TARGET, LABELS = 2, 0.0, "rule"',
     "STEPS = 12": "STEPS = 1",
+    "N, G = 4, 6": "N, G = 32, 8",  # some right completion is needed
     "STEPS, SAMPLES = 20, 64": "STEPS, SAMPLES = 2, 8",
 }
 
@@ -283,7 +286,7 @@ def test_a_notebook_runs_from_top_to_bottom(file, checkout, monkeypatch):
         for slow, fast in FAST.items():
             if f"{slow}\n" in cell.source + "\n":
                 cell.source, changed = cell.source.replace(slow, fast), changed + 1
-    assert changed == (file.name[:2] not in ("01", "09"))
+    assert bool(changed) == (file.name[:2] not in ("01", "09"))
     executed = run.cleaned(run.executed(notebook))
     assert str(checkout) not in str(executed) and os.listdir(checkout / "runs" / "notebooks")
 
@@ -292,11 +295,10 @@ def test_the_page_for_teachers_says_what_the_notebooks_print():
     page = (ROOT / "docs" / "teaching.md").read_text(encoding="utf-8")
     before, after = re.search(r"held-out accuracy (\S+) -> (\S+)", printed("02")).groups()
     assert f"held-out accuracy {before} to 0.9" in page and float(after) >= 0.9
+    static = [row for row in read_jsonl(TABLE) if row["arm"] == "static"]
+    by_60 = [row["eval/accuracy"][: row["step"].index(60) + 1] for row in static]
+    assert [a[-1] <= 0.8 * max(a) for a in by_60].count(True) == 8 and len(by_60) == 10
+    assert "Of the ten committed static runs eight have lost a fifth" in " ".join(page.split())
     right = re.search(r"right on held-out\s+(\S+)", printed("05"))[1]
     assert f"why is {right} not enough?" in page
-    last = printed("06").split("step  60: ")[1].splitlines()[0]
-    truth, valid = (
-        float(re.search(rf"{name} (\d.\d+)", last)[1]) for name in ("right", "valid_rate")
-    )
-    assert truth >= 0.9 and round(valid, 1) == 0.9
     assert all(file.name in page for file in FILES)
