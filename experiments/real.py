@@ -40,6 +40,7 @@ from experiments import real_report
 from pairs import find_negatives, pair_up, select_positives
 from prompts import judge_prompt, rewrite_prompt
 from rollout import load_policy, sample, those_that_fit
+from support.errors import InputError
 from support.files import claim_results, write
 from support.flags import command_line
 from support.progress import say
@@ -47,7 +48,7 @@ from support.run import rng, torch_rng
 from support.selfcheck import set_bf16
 from support.tables import check_readme
 
-ARMS = ("rule", "static", "cooper")
+ARMS = ("rule", "static", "cooper")  # and "rollouts": Cooper with rejected completions as wrong
 
 
 @dataclass(frozen=True)
@@ -160,29 +161,34 @@ def measure(cfg: RealConfig, name: str, model: str, held_out, samples=None, leng
 
 
 def show_pairs(cfg: RealConfig, name: str, start: str, problems: list[Problem]) -> None:
-    """Three pairs as the last step of the first Cooper run makes them: output/pairs.json."""
-    path, draw = Path(cfg.output, "pairs.json"), rng(0, "pairs to show")
+    """Up to three pairs as the first and the last step of the first Cooper run make them:
+    output/pairs.json."""
+    path, shown = Path(cfg.output, "pairs.json"), []
     if path.exists():
         return
-    policy, tokenizer = load_policy(str(Path(cfg.output, name, "policy")))
     settings = cooper.CooperConfig(assistant_max_new_tokens=cfg.max_new_tokens)
-    asked = draw.sample(problems, 4 * cfg.prompts)
-    seeded = torch_rng(policy.device, 0, "pairs to show")
-    rollouts = sample(
-        policy, tokenizer, asked, cfg.group_size, cfg.max_new_tokens, generator=seeded
-    )
-    proved = rewards.rule(rollouts)
-    positives = select_positives(rollouts, proved, draw, 1)
-    negatives = find_negatives(rollouts, proved, positives, draw, load_policy(start), settings, 0)
-    names = "question", "reference", "right", "wrong"
-    pairs = [dict(zip(names, pair)) for pair in pair_up(rollouts, positives, negatives)]
-    write(path, json.dumps(pairs[:3], indent=1, ensure_ascii=False) + "\n")
+    names, assistant = ("question", "reference", "right", "wrong"), load_policy(start)
+    for step, model in (("first", start), ("last", str(Path(cfg.output, name, "policy")))):
+        policy, tokenizer = load_policy(model)
+        draw, seeded = rng(0, "pairs to show"), torch_rng(policy.device, 0, "pairs to show")
+        asked = draw.sample(problems, 4 * cfg.prompts)
+        rollouts = sample(
+            policy, tokenizer, asked, cfg.group_size, cfg.max_new_tokens, generator=seeded
+        )
+        proved = rewards.rule(rollouts)
+        positives = select_positives(rollouts, proved, draw, 1)
+        negatives = find_negatives(rollouts, proved, positives, draw, assistant, settings, 0)
+        pairs = pair_up(rollouts, positives, negatives)
+        shown += [{"step": step} | dict(zip(names, pair)) for pair in pairs[:3]]
+    write(path, json.dumps(shown, indent=1, ensure_ascii=False) + "\n")
 
 
 def main(cfg: RealConfig) -> None:
     output = Path(cfg.output)
     claim_results(output, "experiments.real")
     check_readme(cfg.readme)
+    if unknown := set(cfg.arms) - {*ARMS, "rollouts"}:
+        raise InputError(f"no arm called {unknown.pop()!r}: {', '.join(ARMS)} or rollouts")
     set_bf16(cfg.bf16)
     problems, held_out = training_and_held_out(cfg.data, None, cfg.eval_problems)
     shared = {
@@ -227,7 +233,8 @@ def main(cfg: RealConfig) -> None:
             if arm == "rule":
                 grpo.main(grpo.GRPOConfig(**one))
             else:
-                rm_lr = {"static": 0.0, "cooper": cfg.rm_lr}[arm]
+                rm_lr = 0.0 if arm == "static" else cfg.rm_lr
+                one["negatives"] = "rollouts" if arm == "rollouts" else "assistant"
                 one |= {"rm_model": rm, "rm_lr": rm_lr, "rm_micro_batch": cfg.micro_batch}
                 one |= {"assistant_max_new_tokens": cfg.max_new_tokens}
                 cooper.main(cooper.CooperConfig(kl_coef=0.0, **one))

@@ -4,6 +4,7 @@ python -m experiments.real_report --logs results/real --readme results/real/READ
 """
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -20,7 +21,7 @@ LOGGED = (
     "rm/agreement", "rm/order", "rm/valid_rate", "rm/pair_accuracy", "rm/answered_rate",
     "sampling/sampling_logp_difference/max", "step_time",
 )  # fmt: skip
-COLORS = {"rule": "0.4", "static": "tab:green", "cooper": "tab:blue"}
+COLORS = {"rule": "0.4", "static": "tab:green", "cooper": "tab:blue", "rollouts": "tab:purple"}
 
 
 def keep(runs: str, kept: str) -> None:
@@ -76,13 +77,23 @@ def seconds(logs: list[dict], stages: list[dict]) -> str:
     return markdown(["stage", "", "minutes"], lines)
 
 
+def visible(text: str) -> str:
+    """White space as one blank, other control characters as their escapes.
+
+    >>> print(visible("so\\n2.\\v\\v2"))
+    so 2.\\x0b\\x0b2
+    """
+    text = re.sub(r"[ \t\r\n]+", " ", text).strip()
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+
+
 def completions(rows: list[dict]) -> str:
     """Ten of each policy that has them, as the rule saw them."""
     parts = []
     for row in in_order(rows):
         lines = [f"{row['policy']}:"]
         for one in row["completions"]:
-            text = " ".join(one["completion"].split())
+            text = visible(one["completion"])
             text = text if len(text) <= 110 else text[:110] + " ..."
             verdict = "right" if one["correct"] else "wrong"
             lines.append(f"  {verdict}, reference {one['reference']}: {text}")
@@ -91,8 +102,9 @@ def completions(rows: list[dict]) -> str:
 
 
 def pairs(rows: list[dict]) -> str:
-    names = "question", "reference", "right", "wrong"
-    parts = ["\n".join(f"{name + ':':10} {row[name]}" for name in names) for row in rows]
+    """As they are read, but for characters that cannot be seen."""
+    names = "step", "question", "reference", "right", "wrong"
+    parts = ["\n".join(f"{name + ':':10} {visible(row[name])}" for name in names) for row in rows]
     return "```text\n" + "\n\n".join(parts) + "\n```"
 
 
