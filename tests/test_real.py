@@ -121,3 +121,45 @@ def test_the_readme_of_the_real_run_says_what_its_logs_say():
         "real: completions": real_report.completions(list(found.values())),
     }
     assert renew(README, made) == README
+
+
+def steps(run: str) -> list[dict]:
+    return [row for row in read_jsonl(LOGS / "logs.jsonl") if row["run"] == run]
+
+
+def mean(rows: list[dict], name: str) -> float:
+    return fmean(row.get(name, 0.0) for row in rows)
+
+
+def test_what_is_said_of_the_reward_models_on_a_real_llm_is_in_the_logs():
+    found = {row["policy"]: row for row in read_jsonl(LOGS / "measured.jsonl")}
+    static, both = steps("static3"), steps("cooper3")
+    assert (len(static), len(both), len(steps("rollouts3"))) == (40, 60, 40)
+    assert min(row["rm/agreement"] for row in static if row["step"] <= 34) >= 0.965
+    paid = {run: [r["step"] for r in rows if r["reward"] > r["accuracy"] + 0.2]
+            for run, rows in (("static3", static), ("cooper3", both))}  # fmt: skip
+    assert paid["static3"] == [38, 39, 40] and paid["cooper3"][0] == 32
+    assert says(README, "from step 38 of 40 on") and says(README, "from step 32 of 60 on")
+    end = found["static3"]
+    assert says(
+        README, f"{end['boxed']:.2f} have a box at the end, {end['accuracy']:.2f} are right"
+    )
+    last = both[-10:]
+    assert says(
+        README, f"{mean(last, 'reward'):.2f} is paid and {mean(last, 'accuracy'):.2f} is right"
+    )
+    none = sum(row["rm/valid_rate"] == 0 for row in both)
+    assert says(README, f"{mean(both[-30:], 'rm/valid_rate'):.2f} of the pairs can be made")
+    assert says(README, f"in {none} of the 60 steps none")
+    assert {row["rm/pair_accuracy"] for row in both if "rm/pair_accuracy" in row} == {1.0}
+    agreed = {row["step"]: row["rm/agreement"] for row in steps("rollouts3")}
+    assert says(README, f"on as few as {min(agreed[step] for step in range(20, 26)):.2f}")
+    assert min(agreed[step] for step in range(28, 40)) >= 0.98
+    other = found["rollouts3"]
+    assert says(README, f"At step 40 it is {agreed[40]:.2f}, the policy")
+    assert says(README, f"{other['accuracy']:.2f} are right and {other['boxed']:.2f} boxed")
+    pairs = json.loads((LOGS / "pairs.json").read_text(encoding="utf-8"))
+    assert [pair["step"] for pair in pairs].count("first") == 3
+    late = [pair for pair in pairs if pair["step"] == "last"]
+    assert all("\v" in pair["right"] and "\v" not in pair["wrong"] for pair in late) and late
+    assert renew(README, {"real: pairs": real_report.pairs(pairs)}) == README
