@@ -303,9 +303,9 @@ def hacks(names):
 
 @exercise
 def reads_reference(measured):
-    """What reward_model.train returns, of one that tells eight in ten wrong references"""
+    """What reward_model.train returns, of one that tells seven in ten wrong references"""
     swap, accuracy = measured["held_out/swap_accuracy"], measured["held_out/accuracy"]
-    if swap < 0.8:
+    if swap < 0.7:
         raise NotYet(
             f"beside a wrong reference it is right on {swap:.2f}. Is swap_share above 0, and does "
             "it take all its steps (target=None)?"

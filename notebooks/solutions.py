@@ -74,7 +74,8 @@ def pairwise(z_pos, z_neg):
 
 
 hacks = {"A", "D"}
-reads_reference = {"swap_share": 0.25, "target": None}
+# of replace(settings, output="...", **reads_reference)
+reads_reference = {"swap_share": 0.4, "target": None}
 
 # ---- 06 ----------------------------------------------------------------------------------------
 
