@@ -220,6 +220,11 @@ def printed(number: str) -> str:
     return "".join(out.get("text", "") for cell in cells for out in cell.outputs)
 
 
+def test_the_first_screen_of_the_readme_leads_to_the_first():
+    first = "\n".join((ROOT / "README.md").read_text(encoding="utf-8").splitlines()[:10])
+    assert f"(notebooks/{FILES[0].name})" in first and "(docs/teaching.md)" in first
+
+
 def test_there_are_nine():
     assert [file.name[:2] for file in FILES] == [f"{n:02}" for n in range(1, 10)]
 
