@@ -261,6 +261,10 @@ def train(cfg: TRLConfig, on_row=None, peft_config=None, **more) -> LearningRewa
         saved = torch.load(Path(last, "rm.pt"), map_location="cpu", weights_only=True)
         for name, part in parts.items():
             part.load_state_dict(saved[name])
+    if last is None and Path(cfg.output, "rm").exists():
+        raise InputError(
+            f"{cfg.output} has ended, without checkpoints to go on from: choose another --output"
+        )
     if done >= args.max_steps:  # the trainer would make one more
         if PartialState().is_main_process and not Path(cfg.output, "rm").exists():
             save_model(Path(cfg.output, "policy"), *load_policy(last), replace=True)

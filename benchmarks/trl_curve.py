@@ -66,7 +66,8 @@ def main(cfg: CurveConfig) -> None:
                 "eval_every": 0, "save_every": 0, "output": folder,
             }  # fmt: skip
             words = [str(word) for name, value in flags.items() for word in (f"--{name}", value)]
-            subprocess.run([sys.executable, file, *words], check=True, stdout=subprocess.DEVNULL)
+            if not (folder / "rm").exists():  # it has not ended
+                subprocess.run([sys.executable, file, *words], check=True)
             rows.append({"side": side, "seed": seed} | curve(folder))
     write(Path(cfg.logs), "".join(json.dumps(row) + "\n" for row in rows))
     print(table(rows))

@@ -56,7 +56,7 @@ class RealConfig:
     model: str = "HuggingFaceTB/SmolLM2-135M-Instruct"  # folder or hub name of a causal LM
     data: str = "svamp"  # a benchmark or a .jsonl file
     output: str = "runs/real"
-    arms: tuple[str, ...] = ARMS
+    arms: tuple[str, ...] = ARMS  # or with rollouts besides, see ARMS
     seeds: tuple[int, ...] = (3, 4)  # of each arm, from the same cold start
     start_steps: int = 60  # updates of the cold start, of 16 texts each; 0: without one
     start_lr: float = 3e-5

@@ -10,6 +10,8 @@ from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 
+from support.files import write
+
 FOLDER = Path(__file__).parent
 LARGEST = 300_000  # bytes of a notebook
 
@@ -24,7 +26,7 @@ def executed(notebook):
 def cleaned(notebook):
     """Without what is different on the next machine: stderr, where bars are, and its folder."""
     for cell in notebook.cells:
-        cell.metadata = {}
+        cell.metadata.pop("execution", None)
         if cell.cell_type == "code":
             outputs = [out for out in cell.outputs if out.get("name") != "stderr"]
             cell.outputs = [nbformat.from_dict(without_paths(out)) for out in outputs]
@@ -54,7 +56,7 @@ def main(names: list[str]) -> None:
         text = nbformat.writes(cleaned(executed(nbformat.read(path, 4)))) + "\n"
         if len(text) > LARGEST:
             sys.exit(f"error: {path.name} would be {len(text)} bytes, over {LARGEST}")
-        path.write_text(text, encoding="utf-8")
+        write(path, text)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 import torch
@@ -307,3 +308,51 @@ def test_the_page_for_teachers_says_what_the_notebooks_print():
     right = re.search(r"right on held-out\s+(\S+)", printed("05"))[1]
     assert f"why is {right} not enough?" in page
     assert all(file.name in page for file in FILES)
+
+
+def test_outputs_are_cleaned_and_nothing_else_of_a_notebook_is_lost():
+    nbformat = pytest.importorskip("nbformat")
+    from notebooks import run
+
+    cell = nbformat.v4.new_code_cell("1 + 1", metadata={"tags": ["mine"], "execution": {"x": "1"}})
+    here = f"{run.FOLDER.parent}/runs"
+    cell.outputs = [
+        nbformat.v4.new_output("stream", name="stderr", text="a bar"),
+        nbformat.v4.new_output("stream", name="stdout", text=f"see {here}"),
+    ]
+    cleaned = run.cleaned(nbformat.v4.new_notebook(cells=[cell])).cells[0]
+    assert cleaned.source == "1 + 1" and cleaned.metadata == {"tags": ["mine"]}
+    assert [out.text for out in cleaned.outputs] == ["see runs"]
+
+
+def prose(number: str) -> str:
+    (path,) = [file for file in FILES if file.name.startswith(number)]
+    text = " ".join(cell.source for cell in read(path).cells if cell.cell_type == "markdown")
+    return " ".join(text.split())
+
+
+def test_the_numbers_in_the_text_of_the_notebooks_are_those_of_the_logs():
+    ends = {}
+    for file in ("table", "assistant", "ablations"):
+        for row in read_jsonl(ROOT / "results" / "cooper" / f"{file}.jsonl"):
+            ends.setdefault(row["arm"], []).append(fmean(row["eval/accuracy"][-3:]))
+    # notebooks 5 and 6
+    best = [max(row["eval/accuracy"]) for row in read_jsonl(TABLE) if row["arm"] == "static"]
+    assert sum(end < best - 0.3 for end, best in zip(ends["static"], best)) == 9
+    assert "nine of ten end far below their best" in prose("05")
+    assert f"from {min(ends['static']):.2f} to {max(ends['static']):.2f}" in prose("06")
+    gain = [fmean(b - a for a, b in zip(ends[x], ends[y]))
+            for x, y in (("paper", "four updates"), ("four updates", "odd assistant"))]  # fmt: skip
+    assert f"four updates by {gain[0]:.2f}, the assistant by {gain[1]:.2f}" in prose("06")
+    low, high = min(ends["rollouts"]), max(ends["rollouts"])
+    assert f"{low:.2f} to {high:.2f} on five of five" in prose("06")
+    assert sum(end < 0.5 for end in ends["perturb"]) == 4 and "hacked on four of five" in prose(
+        "06"
+    )
+    assert sum(end < 0.5 for end in ends["every 5"]) == 4 and "four of five seeds" in prose("06")
+    # notebook 8
+    for arm, end in (("plain", 0.30), ("no std", 0.61), ("no clipping", 0.08)):
+        rows = read_jsonl(ROOT / "results" / "survey" / "tricks.jsonl")
+        found = [fmean(r["eval/accuracy"][-3:]) for r in rows if r["arm"] == f"static, {arm}"]
+        assert round(fmean(found), 2) == end
+    assert "0.30 as it is, 0.61 without std, 0.08 without clipping" in prose("08")

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from statistics import fmean
@@ -12,6 +13,7 @@ from test_results import says
 from data import load_problems
 from experiments import real, real_report
 from rules import rule_of
+from support.errors import InputError
 from support.jsonl import read_jsonl
 from support.tables import renew
 
@@ -69,6 +71,20 @@ def test_a_second_call_does_nothing_and_a_further_seed_is_added(tried, monkeypat
     ]  # fmt: skip
     table = real_report.seconds(logs, stages)
     assert "| rule1 | 2 steps of " in table and "measure start" in table
+
+
+def test_each_arm_is_what_its_name_says(tried, monkeypatch):
+    asked = []
+    monkeypatch.setattr("cooper.main", asked.append)
+    monkeypatch.setattr("reward_model.main", lambda cfg: None)
+    for name in ("measure", "show_pairs"):
+        monkeypatch.setattr(real, name, lambda *args, **kw: None)
+    real.main(replace(tried, arms=("static", "cooper", "rollouts"), rm_lr=3e-5))
+    assert [Path(cfg.output).name for cfg in asked] == ["static1", "cooper1", "rollouts1"]
+    assert [cfg.rm_lr for cfg in asked] == [0.0, 3e-5, 3e-5]
+    assert [cfg.negatives for cfg in asked] == ["assistant", "assistant", "rollouts"]
+    with pytest.raises(InputError, match="no arm called 'frozen'"):
+        real.main(replace(tried, arms=("frozen",)))
 
 
 ROOT = Path(real.__file__).parents[1]

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -174,3 +175,15 @@ def test_another_run_is_not_overwritten(untrained, rm, tmp_path):
     with pytest.raises(InputError, match="holds something else"):
         cooper_trl.train(config(untrained, rm, tmp_path))
     assert (tmp_path / "metrics.jsonl").read_text(encoding="utf-8") == "mine"
+
+
+def test_a_run_that_ended_without_checkpoints_is_not_trained_anew(untrained, rm, tmp_path):
+    cfg = config(untrained, rm, tmp_path / "ended", steps=1, save_every=0)
+    cooper_trl.train(cfg)
+    weights = (tmp_path / "ended" / "policy" / "model.safetensors").read_bytes()
+    rows = rows_of(tmp_path / "ended")
+    for again in (cfg, replace(cfg, steps=2)):
+        with pytest.raises(InputError, match="choose another --output"):
+            cooper_trl.train(again)
+    assert (tmp_path / "ended" / "policy" / "model.safetensors").read_bytes() == weights
+    assert rows_of(tmp_path / "ended") == rows
