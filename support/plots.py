@@ -3,7 +3,6 @@
 python -m support.plots --runs runs/grpo runs/noclip --metrics eval/accuracy entropy
 """
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from support.errors import InputError
 from support.files import hidden, writable
 from support.flags import command_line
 from support.jsonl import read_jsonl
+from support.progress import in_notebook
 
 
 def smooth(values: list[float], window: int = 9) -> list[float]:
@@ -24,7 +24,7 @@ def pyplot():
     import matplotlib
 
     # no window: figures go to files; a notebook goes on showing its own
-    if "ipykernel" not in sys.modules:
+    if not in_notebook():
         matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 

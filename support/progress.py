@@ -17,9 +17,16 @@ class _Lines:
         pass
 
 
+def in_notebook() -> bool:
+    """Whether this process is a Jupyter kernel; one that only imports its libraries is not."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython else None
+    return getattr(shell, "kernel", None) is not None
+
+
 def progress(items, what: str, every: float = 30.0, **options) -> tqdm:
     """The items, with a bar called `what`; redirected, a line every `every` seconds instead."""
-    if sys.stderr.isatty() or "ipykernel" in sys.modules:
+    if sys.stderr.isatty() or in_notebook():
         return tqdm(items, desc=what, **options)
     return tqdm(
         items, desc=what, file=_Lines(), mininterval=every, miniters=1, delay=every / 3,
